@@ -1,0 +1,56 @@
+// core/nn/initial_values.cpp: counter-based random numbers, so that any range of any tensor can be made anywhere.
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "core/nn/model.h"
+
+namespace strait {
+namespace {
+
+// SplitMix64's finaliser: a bijection of 64-bit words whose output bits look independent.
+// Source: Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014.
+uint64_t mix(uint64_t x) {
+  x += 0x9e3779b97f4a7c15u;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+  return x ^ (x >> 31);
+}
+
+uint64_t hash(const std::string& text) {  // FNV-1a
+  uint64_t value = 0xcbf29ce484222325u;
+  for (const char c : text) value = (value ^ static_cast<unsigned char>(c)) * 0x100000001b3u;
+  return value;
+}
+
+// Normal number `index` of a stream: Box-Muller on two 24-bit uniforms; numbers 2i and 2i+1 share a pair.
+float normal(uint64_t stream, uint64_t index) {
+  const uint64_t bits = mix(stream ^ mix(index / 2));
+  const auto u = (static_cast<float>(bits >> 40) + 0.5f) * 0x1p-24f;
+  const auto v = static_cast<float>(bits & 0xffffffu) * 0x1p-24f;
+  const float radius = std::sqrt(-2.0f * std::log(u));
+  const float angle = 2.0f * std::numbers::pi_v<float> * v;
+  return radius * (index % 2 == 0 ? std::cos(angle) : std::sin(angle));
+}
+
+}  // namespace
+
+void initial_values(const Parameter& parameter, double initializer_range, uint64_t seed, int64_t begin,
+                    std::span<float> out) {
+  const auto end = begin + static_cast<int64_t>(out.size());
+  if (parameter.role == Role::norm) {
+    std::fill(out.begin(), out.end(), 1.0f);
+    return;
+  }
+  const auto std_dev = static_cast<float>(initializer_range);
+  for (const Part& part : parameter.parts) {
+    const int64_t first = part.row_begin * parameter.num_cols();
+    const int64_t last = first + part.num_rows * parameter.num_cols();
+    const uint64_t stream = mix(seed) ^ hash(part.name);
+    for (int64_t index = std::max(begin, first); index < std::min(end, last); ++index)
+      out[static_cast<size_t>(index - begin)] =
+          std_dev * normal(stream, static_cast<uint64_t>(index - first));
+  }
+}
+
+}  // namespace strait

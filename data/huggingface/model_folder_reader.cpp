@@ -1,0 +1,107 @@
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "core/errors.h"
+#include "data/huggingface/files.h"
+#include "data/huggingface/model_folder.h"
+
+namespace strait::huggingface {
+namespace {
+
+using Json = nlohmann::json;
+
+// Tensor -> file, as the index says.
+std::map<std::string, std::string> read_index(const std::string& path) {
+  const Json json = Json::parse(read_text(path), nullptr, false);
+  if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object())
+    throw DataError(fmt::format("{}: is not an index: it has no weight_map", path));
+  std::map<std::string, std::string> files;
+  for (const auto& [tensor, file] : json["weight_map"].items()) {
+    if (!file.is_string() || file.get<std::string>().empty() ||
+        file.get<std::string>().find('/') != std::string::npos)
+      throw DataError(fmt::format("{}: tensor {}: {} is not a file name", path, tensor,
+                                  file.dump(-1, ' ', false, Json::error_handler_t::replace)));
+    files[tensor] = file.get<std::string>();
+  }
+  return files;
+}
+
+}  // namespace
+
+struct ModelFolderReader::State {
+  std::string path;
+  ModelSettings settings;
+  SpecialTokens tokens;
+  std::map<std::string, SafetensorsFile> files;
+  std::map<std::string, const SafetensorsFile*> file_of;
+  std::map<std::string, StoredTensor> tensors;
+
+  void add(const std::string& name, const SafetensorsFile& file) {
+    tensors[name] = file.tensor(name);
+    file_of[name] = &file;
+  }
+  const SafetensorsFile& file_with(const std::string& name) const {
+    const auto at = file_of.find(name);
+    if (at == file_of.end()) throw DataError(fmt::format("{}: has no tensor {}", path, name));
+    return *at->second;
+  }
+};
+
+ModelFolderReader::ModelFolderReader(const std::string& path) : state_(std::make_unique<State>()) {
+  State& state = *state_;
+  state.path = path;
+  const std::string config_path = path + "/config.json";
+  const std::string config = read_text(config_path);
+  state.settings = from_config_json(config, config_path);
+  state.tokens = special_tokens_from_config_json(config, config_path);
+
+  const std::string index_path = path + "/model.safetensors.index.json";
+  if (std::filesystem::exists(index_path)) {
+    for (const auto& [tensor, file] : read_index(index_path)) {
+      auto at = state.files.find(file);
+      if (at == state.files.end())
+        at = state.files.emplace(file, SafetensorsFile(path + "/" + file)).first;
+      state.add(tensor, at->second);
+    }
+  } else {
+    const std::string file = "model.safetensors";
+    const SafetensorsFile& weights =
+        state.files.emplace(file, SafetensorsFile(path + "/" + file)).first->second;
+    for (const auto& [name, tensor] : weights.tensors()) state.add(name, weights);
+  }
+  if (!has(fmt::format("model.layers.{}.eh_proj.weight", state.settings.num_hidden_layers)))
+    state.settings.num_nextn_predict_layers = 0;
+}
+
+ModelFolderReader::~ModelFolderReader() = default;
+ModelFolderReader::ModelFolderReader(ModelFolderReader&&) noexcept = default;
+
+const ModelSettings& ModelFolderReader::settings() const { return state_->settings; }
+const SpecialTokens& ModelFolderReader::tokens() const { return state_->tokens; }
+
+std::string ModelFolderReader::tokenizer_json() const {
+  const std::string file = state_->path + "/tokenizer.json";
+  return std::filesystem::exists(file) ? file : "";
+}
+
+const std::map<std::string, StoredTensor>& ModelFolderReader::tensors() const {
+  return state_->tensors;
+}
+
+bool ModelFolderReader::has(const std::string& name) const {
+  return state_->tensors.contains(name);
+}
+
+void ModelFolderReader::read(const std::string& name, int64_t offset, std::span<float> out) const {
+  state_->file_with(name).read(name, offset, out);
+}
+
+void ModelFolderReader::read_raw(const std::string& name, int64_t offset,
+                                 std::span<std::byte> out) const {
+  state_->file_with(name).read_raw(name, offset, out);
+}
+
+}  // namespace strait::huggingface

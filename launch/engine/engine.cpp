@@ -1,0 +1,191 @@
+#include "launch/engine/engine.h"
+
+#include <cstring>
+
+#include "core/ops/elementwise.h"
+#include "launch/engine/engine_layer.h"
+#include "optim/shard_update.h"
+
+namespace strait {
+namespace {
+
+ReplicaPlace place_in(const Group& group) { return {group.size(), group.self()}; }
+
+LayerContext layer_context(const EngineSettings& settings, Context& ctx, const Model& model) {
+  const ModelSettings& s = settings.model;
+  const YarnScaling yarn{s.rope_scaling.factor,    s.rope_scaling.original_max_position_embeddings,
+                         s.rope_scaling.beta_fast, s.rope_scaling.beta_slow,
+                         s.rope_scaling.mscale,    s.rope_scaling.mscale_all_dim};
+  LayerContext run;
+  run.ctx = &ctx;
+  run.model = &model;
+  run.rope = std::make_shared<RopeTable>(
+      make_rope_table(ctx, {.theta = s.rope_theta,
+                            .rope_dim = s.qk_rope_head_dim,
+                            .max_positions = settings.sequence_length,
+                            .yarn = yarn}));
+  run.softmax_scale = attention_softmax_scale(s.qk_nope_head_dim + s.qk_rope_head_dim, yarn);
+  run.recompute = settings.recompute;
+  run.sequence_length = settings.sequence_length;
+  run.balance_alpha = settings.training ? settings.balance.sequence_loss_alpha : 0;
+  return run;
+}
+
+}  // namespace
+
+Engine::Engine(const EngineSettings& settings, const Mesh& mesh, Rank rank, Comm* comm, Device device)
+    : settings_(settings),
+      mesh_(mesh),
+      comm_(comm),
+      ctx_(std::make_unique<Context>(device, settings.num_threads)) {
+  const MeshPosition position = mesh_.position_of(rank);
+  const int64_t experts = settings_.model.n_routed_experts;
+  const int64_t experts_here = experts / mesh_.expert_size();
+  model_ = build_model(settings_.model, {position.expert * experts_here, experts_here}, settings_.compute);
+  buckets_ = build_buckets(*ctx_, model_,
+                           {.data = place_in(mesh_.data(rank)),
+                            .expert = place_in(mesh_.replicas(rank)),
+                            .moments = settings_.optimizer.moments_dtype == "bf16" ? DType::bf16 : DType::f32,
+                            .training = settings_.training});
+  if (comm_ != nullptr) {
+    const Lane lane = mesh_.expert_ranks_per_node() < mesh_.expert_size() ? Lane::far : Lane::near;
+    expert_channel_ = comm_->channel(link_lane(lane), mesh_.expert(rank));
+    data_channel_ = comm_->channel(LinkLane::shard, mesh_.data(rank));
+    replica_channel_ = comm_->channel(LinkLane::shard, mesh_.replicas(rank));
+    world_channel_ = comm_->channel(LinkLane::shard, mesh_.world(rank));
+    program_input_.exchange_lane = lane;
+  }
+  layer_context_ = layer_context(settings_, *ctx_, model_);
+  layer_context_.sequences_of_step = windows_per_step() * mesh_.data_size();
+
+  bias_.assign(static_cast<size_t>(model_.num_moe_layers * experts), 0.0f);
+  if (model_.num_moe_layers > 0) {
+    bias_tensor_ = ctx_->zeros({model_.num_moe_layers, experts}, DType::f32, Purpose::weights);
+    expert_counts_ = ctx_->zeros({model_.num_moe_layers, experts}, DType::i64, Purpose::data);
+  }
+  sums_.assign(kNumSlots, 0);
+  totals_.expert_counts.assign(bias_.size(), 0);
+
+  for (const LayerParameters& layer : model_.layers) program_input_.layer_is_moe.push_back(layer.is_moe);
+  program_input_.num_hidden_layers = static_cast<int>(settings_.model.num_hidden_layers);
+  program_input_.has_shared_experts = settings_.model.n_shared_experts > 0;
+  for (const Bucket& bucket : buckets_) program_input_.bucket_layer.push_back(bucket.last_layer);
+  program_input_.exchanges = mesh_.expert_size() > 1;
+  program_input_.exchange_capacity_rows =
+      settings_.micro_batch * settings_.sequence_length * mesh_.expert_size();
+  const auto microbatches = static_cast<int>(settings_.num_microbatches);
+  first_step_ = build_training_program(program_input_, microbatches, false);
+  later_step_ = build_training_program(program_input_, microbatches, true);
+  settle_ = build_settle_program(program_input_);
+  load_ = build_load_program(program_input_);
+  evaluation_ = build_evaluation_program(program_input_);
+  layers_.resize(model_.layers.size());
+}
+
+Engine::~Engine() = default;
+
+int64_t Engine::window_tokens() const { return settings_.sequence_length + (model_.has_mtp() ? 2 : 1); }
+
+void Engine::initialise(uint64_t seed) {
+  for (Bucket& bucket : buckets_) {
+    if (ctx_->device() == Device::meta) continue;
+    for (const BucketEntry& entry : bucket.entries) {
+      const int64_t begin = std::max(entry.begin, bucket.shard_begin());
+      const int64_t end = std::min(entry.begin + entry.parameter->shape.numel(), bucket.shard_end());
+      if (begin >= end) continue;
+      float* master = bucket.master.data<float>() + (begin - bucket.shard_begin());
+      constexpr int64_t kChunk = 1 << 14;
+      ctx_->pool().parallel_for(end - begin, kChunk, [&](int64_t first, int64_t last) {
+        initial_values(*entry.parameter, settings_.model.initializer_range, seed,
+                       begin - entry.begin + first,
+                       {master + first, static_cast<size_t>(last - first)});
+      });
+    }
+  }
+  load_weights();
+}
+
+void Engine::load_weights() {
+  for (Bucket& bucket : buckets_) publish_masters(*ctx_, bucket);
+  if (bias_tensor_.defined() && ctx_->device() == Device::cpu)
+    std::memcpy(bias_tensor_.raw(), bias_.data(), bias_.size() * sizeof(float));
+  run(load_);
+}
+
+void Engine::run(const Program& program) {
+  const Bindings bindings{.compute = [this](const Task& task) { compute(task); },
+                          .transfer = [this](const Task& task) { return transfer(task); }};
+  if (comm_ == nullptr) {
+    execute_inline(program, bindings);
+  } else {
+    times_ = execute(program, *comm_, bindings);
+  }
+}
+
+std::optional<StepTotals> Engine::run_step(const std::vector<int32_t>& windows, double lr_of_last_step) {
+  STRAIT_CHECK(ctx_->device() == Device::meta ||
+               static_cast<int64_t>(windows.size()) == windows_per_step() * window_tokens());
+  layer_context_.mode = Mode::training;
+  windows_ = &windows;
+  learning_rate_ = lr_of_last_step;
+  const bool commits = std::exchange(waiting_to_commit_, true);
+  run(commits ? later_step_ : first_step_);
+  windows_ = nullptr;
+  if (!commits) return std::nullopt;
+  return totals_;
+}
+
+std::optional<StepTotals> Engine::settle(double lr_of_last_step) {
+  if (!std::exchange(waiting_to_commit_, false)) return std::nullopt;
+  learning_rate_ = lr_of_last_step;
+  run(settle_);
+  return totals_;
+}
+
+Engine::Evaluation Engine::evaluate(const std::vector<int32_t>& windows) {
+  STRAIT_CHECK(!waiting_to_commit_, "evaluate() needs settled weights");
+  const std::vector<double> saved = sums_;
+  layer_context_.mode = Mode::inference;
+  windows_ = &windows;
+  run(evaluation_);
+  windows_ = nullptr;
+  Evaluation result{.nll = sums_[kNll] - saved[kNll], .targets = sums_[kTargets] - saved[kTargets], .expert_counts = {}};
+  if (expert_counts_.defined() && ctx_->device() == Device::cpu) {
+    const auto counts = expert_counts_.span<int64_t>();
+    result.expert_counts.assign(counts.begin(), counts.end());
+    std::memset(expert_counts_.raw(), 0, static_cast<size_t>(expert_counts_.bytes()));
+  }
+  sums_ = saved;
+  return result;
+}
+
+void Engine::compute(const Task& task) {
+  switch (task.kind) {
+    case Kind::gradient_norm: return gradient_norm();
+    case Kind::update: return update(task.bucket);
+    case Kind::pack_weights: return pack_weights(task.bucket);
+    case Kind::embed: return embed(task);
+    case Kind::attention: return attention_task(task);
+    case Kind::shared:
+    case Kind::mlp: return mlp_task(task);
+    case Kind::experts: return experts_task(task);
+    case Kind::head: return head(task);
+    default: STRAIT_CHECK(false, to_string(task) + " is not a compute task");
+  }
+}
+
+OperationPtr Engine::transfer(const Task& task) {
+  const auto exchange = [&]() -> ExpertExchange& { return *layers_[static_cast<size_t>(task.layer)].exchange; };
+  switch (task.kind) {
+    case Kind::commit: return commit();
+    case Kind::gather_weights: return gather_weights(task.bucket);
+    case Kind::reduce_gradients: return reduce_gradients(task.bucket);
+    case Kind::dispatch:
+      return task.pass == Pass::forward ? exchange().dispatch() : exchange().dispatch_inverse();
+    case Kind::combine:
+      return task.pass == Pass::forward ? exchange().combine() : exchange().combine_inverse();
+    default: STRAIT_CHECK(false, to_string(task) + " is not a transfer");
+  }
+}
+
+}  // namespace strait

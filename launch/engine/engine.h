@@ -1,0 +1,158 @@
+// launch/engine/engine.h: one rank's model, shards and programs: runs training steps and evaluations.
+//
+// The engine binds the kinds of a program to functions. It knows no files and no command line: the trainer, verify and
+// the tests hand it token windows and read or set its state. Called from one thread, which becomes the compute thread.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "core/nn/head.h"
+#include "core/nn/layer.h"
+#include "core/nn/model.h"
+#include "core/ops/adamw.h"
+#include "optim/settings.h"
+#include "parallel/comm/comm.h"
+#include "parallel/expert/expert_exchange.h"
+#include "parallel/mesh/mesh.h"
+#include "parallel/program/build.h"
+#include "parallel/program/execute.h"
+#include "parallel/shard/bucket.h"
+
+namespace strait {
+
+struct EngineSettings {
+  ModelSettings model;
+  OptimizerSettings optimizer;
+  BalanceSettings balance;
+  MtpSettings mtp;
+  DType compute = DType::f32;
+  DType combine_wire = DType::f32;
+  Recompute recompute;
+  int64_t sequence_length = 0;
+  int64_t micro_batch = 1;       // sequences
+  int64_t num_microbatches = 1;  // of this rank in one step
+  int num_threads = 1;
+  bool training = true;
+};
+
+// Sums over all ranks, agreed at a step's commit.
+struct StepTotals {
+  double nll = 0, targets = 0;          // main model
+  double mtp_nll = 0, mtp_targets = 0;  // MTP module
+  double balance_loss = 0;              // mean over sequences, summed over layers
+  double gradient_norm = 0;             // before clipping
+  bool stop_requested = false;          // by any rank
+  std::vector<int64_t> expert_counts;   // [MoE layers, E]
+
+  double loss() const { return targets > 0 ? nll / targets : 0; }
+  double mtp_loss() const { return mtp_targets > 0 ? mtp_nll / mtp_targets : 0; }
+};
+
+class Engine {
+ public:
+  // `comm` may be null: then there is one rank and no communication thread, and on `meta` nothing runs at all.
+  Engine(const EngineSettings& settings, const Mesh& mesh, Rank rank, Comm* comm, Device device);
+  ~Engine();
+
+  // A window per sequence: sequence_length tokens, then 1 (2 with an MTP module) that only serve as targets.
+  // -1 as a target is not counted.
+  int64_t window_tokens() const;
+  int64_t windows_per_step() const { return settings_.micro_batch * settings_.num_microbatches; }
+
+  // Weights and masters of a new model.
+  void initialise(uint64_t seed);
+  // After masters were set from outside (bucket by bucket, through buckets()): weights follow.
+  void load_weights();
+
+  // Forward and backward of this rank's windows; before that, the boundary of the step before, if there was one, with
+  // learning rate `lr` of that step. Returns the totals of the step before.
+  std::optional<StepTotals> run_step(const std::vector<int32_t>& windows, double lr_of_last_step);
+  // Commits the step whose gradients are waiting, if any.
+  std::optional<StepTotals> settle(double lr_of_last_step);
+  // Sum of losses over this rank's windows, and the number of targets: one micro-batch. REQUIRES: settled.
+  struct Evaluation {
+    double nll = 0, targets = 0;
+    std::vector<int64_t> expert_counts;  // [MoE layers, E]
+  };
+  Evaluation evaluate(const std::vector<int32_t>& windows);
+  // Receives the logits [C, V] of each chunk of an evaluation's main head; for tests and export checks.
+  void watch_logits(std::function<void(const Tensor& logits_CV, int64_t first)> watcher) {
+    logits_watcher_ = std::move(watcher);
+  }
+
+  void request_stop() { stop_requested_ = true; }
+  Context& ctx() { return *ctx_; }
+  const Model& model() const { return model_; }
+  std::vector<Bucket>& buckets() { return buckets_; }
+  std::vector<float>& selection_bias() { return bias_; }  // [MoE layers, E]
+  int64_t committed_steps() const { return committed_steps_; }
+  void set_committed_steps(int64_t steps) { committed_steps_ = steps; }
+  const ExecutionTimes& last_times() const { return times_; }
+  const ProgramInput& program_input() const { return program_input_; }
+
+ private:
+  struct Layer;
+  void run(const Program& program);
+  void compute(const Task& task);
+  OperationPtr transfer(const Task& task);
+
+  // engine_tasks.cpp
+  void embed(const Task& task);
+  void attention_task(const Task& task);
+  void mlp_task(const Task& task);
+  void experts_task(const Task& task);
+  void head(const Task& task);
+  Tensor finish_layer(int layer);
+  void begin_layer_backward(int layer, Tensor d_out);
+  bool is_mtp(int layer) const { return layer == static_cast<int>(model_.settings.num_hidden_layers); }
+  bool is_last_hidden(int layer) const { return layer + 1 == static_cast<int>(model_.settings.num_hidden_layers); }
+
+  // engine_boundary.cpp
+  void gradient_norm();
+  OperationPtr commit();
+  void finish_commit();
+  void update(int bucket);
+  void update_selection_bias();
+  OperationPtr gather_weights(int bucket);
+  OperationPtr reduce_gradients(int bucket);
+  void pack_weights(int bucket);
+
+  EngineSettings settings_;
+  Mesh mesh_;
+  Comm* comm_ = nullptr;
+  std::optional<Channel> expert_channel_, data_channel_, replica_channel_, world_channel_;
+  std::unique_ptr<Context> ctx_;
+  Model model_;
+  std::vector<Bucket> buckets_;
+  LayerContext layer_context_;
+  ProgramInput program_input_;
+  Program first_step_, later_step_, settle_, load_, evaluation_;
+
+  // The micro-batch in flight.
+  const std::vector<int32_t>* windows_ = nullptr;
+  std::unique_ptr<Segment> embed_segment_;
+  Var embedded_;
+  std::vector<Layer> layers_;
+  HeadPhase main_head_, mtp_head_;
+  MtpInputPhase mtp_input_;
+  Tensor next_ids_, targets_, mtp_targets_;
+  Tensor d_hidden_, d_normed_from_mtp_;
+
+  // The step.
+  double learning_rate_ = 0;
+  bool waiting_to_commit_ = false;
+  bool stop_requested_ = false;
+  int64_t committed_steps_ = 0;
+  std::vector<float> bias_;
+  Tensor bias_tensor_;                  // [MoE layers, E] FP32
+  Tensor expert_counts_;                // [MoE layers, E] i64, of this rank's step
+  std::vector<double> sums_;            // what commit adds up over ranks
+  StepTotals totals_;
+  ExecutionTimes times_;
+  std::function<void(const Tensor&, int64_t)> logits_watcher_;
+};
+
+}  // namespace strait

@@ -1,0 +1,20 @@
+// parallel/mesh/parallel_settings.h: what a recipe says about how the ranks share the work. The
+// number of ranks itself comes from the launcher: world = pipeline x data, and expert groups lie
+// inside data.
+#pragma once
+
+#include <cstdint>
+
+#include "core/settings.h"
+
+namespace strait {
+
+struct ParallelSettings {
+  int64_t pipeline = 1;  // positions, each with a stretch of the layers
+  int64_t expert = 1;    // ranks that share one set of routed experts
+  bool operator==(const ParallelSettings&) const = default;
+};
+
+const SettingsTable& table_of(const ParallelSettings*);
+
+}  // namespace strait

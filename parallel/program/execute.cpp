@@ -1,0 +1,117 @@
+#include "parallel/program/execute.h"
+
+#include <atomic>
+#include <chrono>
+#include <vector>
+
+#include "core/errors.h"
+
+namespace strait {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Makes the real operation when its turn has come, and measures it.
+class Transfer : public Operation {
+ public:
+  Transfer(const Task& task, const Bindings& bindings, std::atomic<int64_t>& nanoseconds)
+      : task_(task), bindings_(bindings), nanoseconds_(nanoseconds) {}
+
+  bool poll() override {
+    if (!started_) {
+      started_ = true;
+      start_ = Clock::now();
+      operation_ = bindings_.transfer(task_);
+    }
+    if (operation_ && !operation_->poll()) return false;
+    nanoseconds_ += std::chrono::nanoseconds(Clock::now() - start_).count();
+    return true;
+  }
+
+ private:
+  const Task& task_;
+  const Bindings& bindings_;
+  std::atomic<int64_t>& nanoseconds_;
+  OperationPtr operation_;
+  Clock::time_point start_;
+  bool started_ = false;
+};
+
+}  // namespace
+
+LinkLane link_lane(Lane lane) {
+  switch (lane) {
+    case Lane::near: return LinkLane::near;
+    case Lane::far: return LinkLane::far;
+    case Lane::pipe: return LinkLane::pipe;
+    case Lane::shard: return LinkLane::shard;
+    case Lane::host: return LinkLane::host;
+    case Lane::compute: break;
+  }
+  STRAIT_CHECK(false, "the compute lane has no link");
+}
+
+ExecutionTimes execute(const Program& program, Comm& comm, const Bindings& bindings) {
+  const auto start = Clock::now();
+  ExecutionTimes times;
+  std::atomic<int64_t> transfer_nanoseconds{0};
+  const size_t count = program.tasks.size();
+  std::vector<Event> done(count);
+  std::vector<std::unique_ptr<Completion>> completions(count);
+  for (size_t index = 0; index < count; ++index) {
+    if (program.tasks[index].lane != Lane::compute) continue;
+    completions[index] = std::make_unique<Completion>();
+    done[index] = completions[index]->event();
+  }
+  const auto events_before = [&](const Task& task) {
+    std::vector<Event> events;
+    for (const int before : task.after) events.push_back(done[static_cast<size_t>(before)]);
+    return events;
+  };
+  try {
+    for (size_t index = 0; index < count; ++index) {
+      const Task& task = program.tasks[index];
+      if (task.lane == Lane::compute) continue;
+      done[index] = comm.enqueue(link_lane(task.lane),
+                                 std::make_unique<Transfer>(task, bindings, transfer_nanoseconds),
+                                 events_before(task));
+    }
+    const auto wait = [&](const Event& event) {
+      if (event.ready() && !event.error()) return;
+      const auto begin = Clock::now();
+      event.wait();
+      times.waiting_seconds += seconds_since(begin);
+    };
+    for (size_t index = 0; index < count; ++index) {
+      const Task& task = program.tasks[index];
+      if (task.lane != Lane::compute) continue;
+      for (const Event& event : events_before(task)) wait(event);
+      bindings.compute(task);
+      completions[index]->finish();
+    }
+    for (const Event& event : done) wait(event);
+  } catch (...) {
+    comm.fail(std::current_exception());  // nothing pending touches this program's buffers after this
+    throw;
+  }
+  times.transfer_seconds = static_cast<double>(transfer_nanoseconds.load()) * 1e-9;
+  times.total_seconds = seconds_since(start);
+  return times;
+}
+
+void execute_inline(const Program& program, const Bindings& bindings) {
+  for (const Task& task : program.tasks) {
+    if (task.lane == Lane::compute) {
+      bindings.compute(task);
+    } else {
+      const OperationPtr operation = bindings.transfer(task);
+      STRAIT_CHECK(operation == nullptr, to_string(task) + " needs a communication thread");
+    }
+  }
+}
+
+}  // namespace strait

@@ -1,0 +1,34 @@
+// parallel/program/execute.h: the CPU executor. The calling thread runs the compute lane in program order; transfers are
+// queued on the Comm's lanes at once and start when the tasks they wait for are done. One dull loop for every program.
+#pragma once
+
+#include <functional>
+
+#include "parallel/comm/comm.h"
+#include "parallel/program/task.h"
+
+namespace strait {
+
+// What the kinds of a program do.
+struct Bindings {
+  std::function<void(const Task&)> compute;
+  // Called on the communication thread when the task's turn has come; null: nothing to wait for.
+  std::function<OperationPtr(const Task&)> transfer;
+};
+
+struct ExecutionTimes {
+  double total_seconds = 0;
+  double waiting_seconds = 0;   // the compute thread stood still for a transfer
+  double transfer_seconds = 0;  // sum over transfers, from start to finish
+};
+
+// Runs the program once. Returns when every task is done; throws the first exception of any, after which the Comm is
+// failed for good.
+ExecutionTimes execute(const Program& program, Comm& comm, const Bindings& bindings);
+
+// Runs every task in order on this thread, for `meta` and for one rank. REQUIRES: transfers return null.
+void execute_inline(const Program& program, const Bindings& bindings);
+
+LinkLane link_lane(Lane lane);  // REQUIRES: not compute
+
+}  // namespace strait

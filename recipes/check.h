@@ -1,0 +1,20 @@
+// recipes/check.h: the rules that tie keys of a recipe together. The range of each key by itself is
+// in its table.
+#pragma once
+
+#include <cstdint>
+
+#include "recipes/recipe.h"
+#include "recipes/yaml_tree.h"
+
+namespace strait {
+
+// Every rule the recipe breaks, each with the place of a key it is about. load_recipe has called
+// it.
+void check_recipe(const Recipe& recipe, Problems& problems);
+
+// Whether world_size ranks can run the recipe.
+// Errors: RecipeError with every rule broken and the nearest values that work.
+void check_layout(const Recipe& recipe, int64_t world_size);
+
+}  // namespace strait

@@ -1,0 +1,90 @@
+#include "recipes/train_settings.h"
+
+namespace strait {
+
+const SettingsTable& table_of(const TrainSettings*) {
+  using T = TrainSettings;
+  static const SettingsTable table = {
+      {.name = "steps",
+       .value = value_of<&T::steps>,
+       .unit = "steps",
+       .range = between(1, 1e12),
+       .required = true,
+       .doc = "Updates of the weights in the whole run."},
+      {.name = "global_batch",
+       .value = value_of<&T::global_batch>,
+       .unit = "sequences",
+       .range = between(1, 1e9),
+       .required = true,
+       .doc = "Sequences of one step, over all ranks."},
+      {.name = "micro_batch",
+       .value = value_of<&T::micro_batch>,
+       .unit = "sequences",
+       .range = between(1, 1e6),
+       .doc = "Sequences a rank runs at a time."},
+      {.name = "sequence_length",
+       .value = value_of<&T::sequence_length>,
+       .unit = "tokens",
+       .range = between(8, 1 << 24),
+       .required = true,
+       .doc = "Tokens of one training sequence."},
+      {.name = "seed",
+       .value = value_of<&T::seed>,
+       .range = between(0, 9007199254740992.0),
+       .doc = "Fixes the first weights and the order of the data."},
+      {.name = "precision",
+       .value = value_of<&T::precision>,
+       .choices = {"fp32", "bf16"},
+       .doc = "Of activations and of the weights that multiply them. Master weights, gradients and "
+              "sums are FP32 either way."},
+      {.name = "recompute",
+       .value = value_of<&T::recompute>,
+       .choices = {"norms", "mla_up", "swiglu"},
+       .doc = "What the backward pass computes again in place of keeping it in memory."},
+      {.name = "save_every",
+       .value = value_of<&T::save_every>,
+       .unit = "steps",
+       .range = between(0, 1e12),
+       .doc = "Steps between checkpoints. 0: only at the end and when stopped."},
+      {.name = "keep_checkpoints",
+       .value = value_of<&T::keep_checkpoints>,
+       .unit = "checkpoints",
+       .range = between(0, 1e6),
+       .doc = "How many of the newest checkpoints stay. 0: all."},
+      {.name = "eval_every",
+       .value = value_of<&T::eval_every>,
+       .unit = "steps",
+       .range = between(0, 1e12),
+       .doc = "Steps between evaluations on held-out text. 0: never."},
+      {.name = "eval_sequences",
+       .value = value_of<&T::eval_sequences>,
+       .unit = "sequences",
+       .range = between(1, 1e9),
+       .doc = "Held-out sequences of one evaluation, or all there are if fewer."},
+      {.name = "log_every",
+       .value = value_of<&T::log_every>,
+       .unit = "steps",
+       .range = between(1, 1e12),
+       .doc = "Steps between lines of progress. metrics.jsonl has every step."},
+      {.name = "threads",
+       .value = value_of<&T::threads>,
+       .unit = "threads",
+       .range = between(0, 4096),
+       .doc = "Compute threads of one rank. 0: the machine's cores / the ranks on it, at least 1."},
+  };
+  return table;
+}
+
+const SettingsTable& table_of(const RunSettings*) {
+  static const SettingsTable table = {
+      {.name = "name",
+       .value = value_of<&RunSettings::name>,
+       .doc = "The run's name. Empty: the recipe file's name without its ending."},
+      {.name = "dir",
+       .value = value_of<&RunSettings::dir>,
+       .doc = "The folder that holds runs; this one is dir/name."},
+  };
+  return table;
+}
+
+}  // namespace strait

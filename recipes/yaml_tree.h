@@ -1,0 +1,41 @@
+// recipes/yaml_tree.h: YAML text as a plain tree in which every node knows where it was written.
+// What YAML libraries pass over in silence is a problem here: doubled keys, anchors, tags, a second
+// document.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace strait {
+
+// What is wrong with a recipe, each with its place; all of it is reported at once.
+using Problems = std::vector<std::string>;
+inline void add_problem(Problems& problems, const std::string& place, const std::string& text) {
+  problems.push_back(place + ": " + text);
+}
+
+struct YamlNode {
+  enum class Kind { nothing, scalar, list, map };
+  Kind kind = Kind::nothing;
+  std::string key = {};    // of an entry of a map
+  std::string place = {};  // "recipes/x.yaml:17": of the key if it has one, else of the value
+  std::string text = {};   // scalar
+  bool quoted = false;
+  std::vector<YamlNode> children = {};  // list: its items; map: its entries in their order
+
+  const YamlNode* find(const std::string& wanted_key) const;  // in a map; null: not there
+  YamlNode* find(const std::string& wanted_key);
+};
+
+// "a mapping", "a list", "nothing", "'abc'": for messages.
+std::string describe(const YamlNode& node);
+
+// The tree of the text. `name` stands for the file in places and problems.
+// Returns what could be read; not_yaml is set when the text is not YAML from some line on.
+YamlNode parse_yaml(const std::string& text, const std::string& name, Problems& problems,
+                    bool& not_yaml);
+
+// Puts `over` on `base`: mappings merge key by key, anything else replaces.
+void merge_yaml(YamlNode& base, const YamlNode& over);
+
+}  // namespace strait

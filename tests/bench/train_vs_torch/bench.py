@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+"""Training speed of a small DeepSeek-V3 in PyTorch + transformers on a CPU: the yardstick for `strait train`.
+
+    python bench.py [--steps 7] [--threads 2] [--only fp32,compiled] [--jemalloc LIB] [--small]
+
+Every mode runs in a process of its own and prints one JSON line; the last lines name the fastest mode per precision.
+A step is forward, cross-entropy, backward and fused AdamW on one batch of random tokens; tokens/s is that of the median step.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+# The model that both sides train; `recipes/` on Strait's side must say the same.
+SIZES = dict(
+    vocab_size=8192, hidden_size=512, num_hidden_layers=8, first_k_dense_replace=1, intermediate_size=1408,
+    moe_intermediate_size=256, n_routed_experts=32, num_experts_per_tok=4, n_shared_experts=1, n_group=1, topk_group=1,
+    norm_topk_prob=True, routed_scaling_factor=1.0, num_attention_heads=8, num_key_value_heads=8, q_lora_rank=256,
+    kv_lora_rank=128, qk_nope_head_dim=64, qk_rope_head_dim=32, v_head_dim=64, max_position_embeddings=1024,
+    initializer_range=0.02, num_nextn_predict_layers=0,
+)  # fmt: skip
+BATCH, LENGTH = 4, 1024
+SMALL = dict(vocab_size=512, hidden_size=64, num_hidden_layers=2, intermediate_size=96, moe_intermediate_size=32)
+
+DTYPES = ("fp32", "bf16", "autocast")  # autocast: FP32 parameters and AdamW, bf16 matmuls
+COMPILE = ("eager", "compiled")
+EXPERTS = ("loop", "grouped_mm")
+ATTENTION = ("sdpa", "eager_attention")
+# Compiling the loop over experts is left out: its sizes follow the data, so it recompiles again and again and never wins.
+MODES = [
+    ",".join(mode)
+    for mode in itertools.product(DTYPES, COMPILE, EXPERTS, ATTENTION)
+    if mode[1:3] != ("compiled", "loop")
+]
+
+
+def environment(options):
+    """A fair rival: no forced BLAS kernel, and an allocator that keeps its pages between steps."""
+    values = dict(os.environ)
+    for name in ("OPENBLAS_CORETYPE", "OMP_PROC_BIND", "OMP_PLACES", "KMP_AFFINITY"):
+        values.pop(name, None)
+    values["OMP_NUM_THREADS"] = values["MKL_NUM_THREADS"] = str(options.threads)
+    values["TOKENIZERS_PARALLELISM"] = "false"
+    values["CUDA_VISIBLE_DEVICES"] = ""
+    if options.jemalloc:
+        values["LD_PRELOAD"] = options.jemalloc
+        values["MALLOC_CONF"] = "dirty_decay_ms:-1,muzzy_decay_ms:-1"
+    else:
+        values["MALLOC_MMAP_THRESHOLD_"] = values["MALLOC_TRIM_THRESHOLD_"] = str(1 << 36)
+        values["MALLOC_TOP_PAD_"] = str(64 << 20)
+    return values
+
+
+def build(mode, sizes):
+    import torch
+    from transformers import AutoModelForCausalLM, DeepseekV3Config, logging
+
+    logging.set_verbosity_error()
+    dtype, compiled, experts, attention = mode.split(",")
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_config(
+        DeepseekV3Config(**sizes, use_cache=False),
+        dtype=torch.bfloat16 if dtype == "bf16" else torch.float32,
+        attn_implementation="sdpa" if attention == "sdpa" else "eager",
+        experts_implementation="eager" if experts == "loop" else experts,
+    )
+    model.train()
+    return model, torch.compile(model) if compiled == "compiled" else model
+
+
+def train_steps(mode, options):
+    """Seconds of each timed step, and the last loss."""
+    import torch
+
+    torch.set_num_threads(options.threads)
+    sizes = SIZES | (SMALL if options.small else {})
+    batch, length = (2, 64) if options.small else (BATCH, LENGTH)
+    model, step_model = build(mode, sizes)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
+    tokens = torch.randint(0, sizes["vocab_size"], (batch, length + 1))
+    inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+    seconds = []
+    for _ in range(options.warmup + options.steps):
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=mode.startswith("autocast")):
+            logits = step_model(input_ids=inputs).logits
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        seconds.append(time.perf_counter() - start)
+    parameters = sum(p.numel() for p in model.parameters())
+    return seconds[options.warmup :], float(loss.detach()), batch * length, parameters
+
+
+def run_mode(mode, options):
+    import torch
+    import transformers
+
+    seconds, loss, tokens, parameters = train_steps(mode, options)
+    median = statistics.median(seconds)
+    print(json.dumps({
+        "mode": mode, "tokens_per_s": round(tokens / median, 1), "median_step_s": round(median, 4),
+        "steps_s": [round(value, 4) for value in seconds], "tokens_per_step": tokens, "parameters": parameters,
+        "threads": options.threads, "load_1min": round(os.getloadavg()[0], 2), "loss": round(loss, 4),
+        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "torch": torch.__version__, "transformers": transformers.__version__,
+    }), flush=True)  # fmt: skip
+
+
+def run_all(options):
+    """Each mode in a process of its own; a mode that fails is reported as such and does not stop the others."""
+    wanted = options.only.split(",") if options.only else []
+    results = []
+    for mode in MODES:
+        if not all(word in mode.split(",") for word in wanted):
+            continue
+        command = [sys.executable, os.path.abspath(__file__), "--mode", mode, *forwarded(options)]
+        done = subprocess.run(command, env=environment(options), capture_output=True, text=True, check=False)
+        lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+        if done.returncode == 0 and lines:
+            results.append(json.loads(lines[-1]))
+            print(lines[-1], flush=True)
+        else:
+            reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
+            print(json.dumps({"mode": mode, "failed": reason, "exit_code": done.returncode}), flush=True)
+    for dtype in DTYPES:
+        group = [result for result in results if result["mode"].startswith(dtype + ",")]
+        if group:
+            best = max(group, key=lambda result: result["tokens_per_s"])
+            print(json.dumps({"best": dtype, "mode": best["mode"], "tokens_per_s": best["tokens_per_s"]}))
+    return 0 if results else 1
+
+
+def forwarded(options):
+    words = ["--steps", str(options.steps), "--warmup", str(options.warmup), "--threads", str(options.threads)]
+    return words + (["--small"] if options.small else [])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=7, help="timed steps per mode")
+    parser.add_argument("--warmup", type=int, default=2, help="steps before them; compiling happens in the first")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", help="comma-separated words that a mode must have, e.g. bf16,grouped_mm")
+    parser.add_argument("--jemalloc", help="path of libjemalloc.so to preload instead of tuning glibc's malloc")
+    parser.add_argument("--small", action="store_true", help="a toy model: does every mode run at all?")
+    parser.add_argument("--mode", choices=MODES, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.mode:
+        run_mode(options.mode, options)
+        return 0
+    return run_all(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

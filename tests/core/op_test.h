@@ -1,0 +1,217 @@
+// tests/core/op_test.h: what the tests of the ops share: tensors from numbers, comparisons, and
+// running the whole test program once per instruction set.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "core/context.h"
+#include "core/ops/cpu/isa.h"
+
+namespace strait::test {
+
+using Numbers = std::vector<double>;
+
+inline double rounded(double value, DType dtype) {
+  const float single = static_cast<float>(value);
+  return dtype == DType::bf16 ? to_float(to_bfloat16(single)) : single;
+}
+
+// Standard normal numbers times `scale`, as the type holds them.
+inline Numbers random_numbers(int64_t count, uint32_t seed, double scale = 1,
+                              DType dtype = DType::f32) {
+  std::mt19937 generator(seed);
+  std::normal_distribution<double> normal(0, scale);
+  Numbers numbers(static_cast<size_t>(count));
+  for (double& number : numbers) number = rounded(normal(generator), dtype);
+  return numbers;
+}
+
+inline void write(const Tensor& tensor, const Numbers& numbers) {
+  ASSERT_EQ(tensor.numel(), static_cast<int64_t>(numbers.size()));
+  for (int64_t r = 0; r < tensor.rows(); ++r) {
+    for (int64_t c = 0; c < tensor.cols(); ++c) {
+      const int64_t at = r * tensor.row_stride() + c;
+      const double number = numbers[static_cast<size_t>(r * tensor.cols() + c)];
+      switch (tensor.dtype()) {
+        case DType::f32:
+          tensor.data<float>()[at] = static_cast<float>(number);
+          break;
+        case DType::bf16:
+          tensor.data<bfloat16>()[at] = to_bfloat16(static_cast<float>(number));
+          break;
+        case DType::i32:
+          tensor.data<int32_t>()[at] = static_cast<int32_t>(number);
+          break;
+        case DType::i64:
+          tensor.data<int64_t>()[at] = static_cast<int64_t>(number);
+          break;
+        default:
+          FAIL();
+      }
+    }
+  }
+}
+
+inline Numbers read(const Tensor& tensor) {
+  Numbers numbers;
+  for (int64_t r = 0; r < tensor.rows(); ++r) {
+    for (int64_t c = 0; c < tensor.cols(); ++c) {
+      const int64_t at = r * tensor.row_stride() + c;
+      switch (tensor.dtype()) {
+        case DType::f32:
+          numbers.push_back(tensor.data<float>()[at]);
+          break;
+        case DType::bf16:
+          numbers.push_back(to_float(tensor.data<bfloat16>()[at]));
+          break;
+        case DType::i32:
+          numbers.push_back(tensor.data<int32_t>()[at]);
+          break;
+        case DType::i64:
+          numbers.push_back(static_cast<double>(tensor.data<int64_t>()[at]));
+          break;
+        default:
+          ADD_FAILURE();
+      }
+    }
+  }
+  return numbers;
+}
+
+inline Tensor tensor_of(Context& ctx, Shape shape, DType dtype, const Numbers& numbers) {
+  Tensor tensor = ctx.empty(shape, dtype, Purpose::activations);
+  write(tensor, numbers);
+  return tensor;
+}
+
+// A column view inside a wider matrix whose other columns hold 77.
+inline Tensor view_of(Context& ctx, int64_t rows, int64_t cols, DType dtype,
+                      const Numbers& numbers) {
+  const Tensor wide =
+      tensor_of(ctx, {rows, cols + 7}, dtype, Numbers(static_cast<size_t>(rows * (cols + 7)), 77));
+  Tensor view = wide.slice_cols(3, cols);
+  write(view, numbers);
+  return view;
+}
+
+// A hash of everything that was compared, to see whether two instruction sets give the same bits.
+inline uint64_t& bits_hash() {
+  static uint64_t hash = 14695981039346656037u;
+  return hash;
+}
+inline void record(const Numbers& numbers) {
+  for (double number : numbers) {
+    uint64_t bits;
+    std::memcpy(&bits, &number, 8);
+    if (number != number) bits = 1;  // a NaN is a NaN
+    bits_hash() = (bits_hash() ^ bits) * 1099511628211u;
+  }
+}
+
+// Each number within `relative` of the other, in units of the larger of that number and the root
+// mean square of all.
+inline void expect_near(const Numbers& got, const Numbers& expected, double relative,
+                        const char* what) {
+  record(got);
+  ASSERT_EQ(got.size(), expected.size()) << what;
+  double squares = 0;
+  for (double number : expected) squares += number * number;
+  const double rms =
+      expected.empty() ? 0 : std::sqrt(squares / static_cast<double>(expected.size()));
+  for (size_t i = 0; i < got.size(); ++i) {
+    const double scale = std::max(rms, std::fabs(expected[i]));
+    ASSERT_LE(std::fabs(got[i] - expected[i]), relative * scale)
+        << what << " at " << i << ": got " << got[i] << ", expected " << expected[i];
+  }
+}
+
+inline void expect_same_bits(const Numbers& got, const Numbers& expected, const char* what) {
+  record(got);
+  ASSERT_EQ(got.size(), expected.size()) << what;
+  for (size_t i = 0; i < got.size(); ++i)
+    ASSERT_EQ(std::memcmp(&got[i], &expected[i], sizeof(double)), 0)
+        << what << " at " << i << ": got " << got[i] << ", expected " << expected[i];
+}
+
+// Rounding error of one stored number of the type.
+inline double unit(DType dtype) { return dtype == DType::bf16 ? 1.0 / 256 : 1.2e-7; }
+
+// d f / d x[i] of a function in FP64, by central differences.
+template <class Function>
+Numbers finite_differences(Numbers x, Function f, double step = 1e-5) {
+  Numbers gradient(x.size());
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double at = x[i];
+    x[i] = at + step;
+    const double above = f(x);
+    x[i] = at - step;
+    const double below = f(x);
+    x[i] = at;
+    gradient[i] = (above - below) / (2 * step);
+  }
+  return gradient;
+}
+
+inline double dot(const Numbers& a, const Numbers& b) {
+  double sum = 0;
+  for (size_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
+  return sum;
+}
+
+struct RunResult {
+  int status = -1;
+  std::string output, hash;
+};
+inline RunResult run_with(cpu::Isa isa) {
+  const std::string program = std::filesystem::read_symlink("/proc/self/exe").string();
+  const std::string command = std::string("STRAIT_CPU_ISA=") + cpu::name_of(isa) + " '" + program +
+                              "' --gtest_filter=-EveryIsa.* --gtest_output= 2>&1";
+  RunResult result;
+  FILE* pipe = ::popen(command.c_str(), "r");
+  if (pipe == nullptr) return result;
+  char buffer[4096];
+  while (std::fgets(buffer, sizeof buffer, pipe) != nullptr) result.output += buffer;
+  result.status = ::pclose(pipe);
+  const size_t at = result.output.rfind("bits ");
+  if (at != std::string::npos) result.hash = result.output.substr(at + 5, 16);
+  return result;
+}
+
+class PrintBits : public ::testing::Environment {
+ public:
+  void TearDown() override {
+    if (std::getenv("STRAIT_CPU_ISA") != nullptr)
+      std::printf("bits %016llx\n", static_cast<unsigned long long>(bits_hash()));
+  }
+};
+inline ::testing::Environment* const print_bits =
+    ::testing::AddGlobalTestEnvironment(new PrintBits);
+
+}  // namespace strait::test
+
+// Runs all other tests of this program on each instruction set the machine has; those with fused
+// multiply-add must give the same bits.
+TEST(EveryIsa, PassesAndFusedOnesAgree) {
+  using namespace strait;
+  std::map<cpu::Isa, test::RunResult> results;
+  for (cpu::Isa isa : {cpu::Isa::portable, cpu::Isa::avx2, cpu::Isa::avx512}) {
+    if (isa > cpu::best_isa()) continue;
+    results[isa] = test::run_with(isa);
+    EXPECT_EQ(results[isa].status, 0) << cpu::name_of(isa) << "\n" << results[isa].output;
+    EXPECT_EQ(results[isa].hash.size(), 16u);
+  }
+  if (results.count(cpu::Isa::avx512) == 0)
+    GTEST_SKIP() << "no avx512 here to compare with avx2; ran " << results.size()
+                 << " instruction sets";
+  EXPECT_EQ(results[cpu::Isa::avx2].hash, results[cpu::Isa::avx512].hash);
+}

@@ -1,0 +1,133 @@
+// tests/launch/layouts_test.cpp: the same step on 1, 2, 3 and 4 ranks, experts spread over 1, 2 and 4 of them.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+#include <mutex>
+
+#include "launch/engine/engine.h"
+#include "parallel/comm/local.h"
+
+namespace strait {
+namespace {
+
+constexpr int64_t kSequences = 12, kLength = 16;
+
+EngineSettings settings_for(int world) {
+  EngineSettings settings;
+  ModelSettings& m = settings.model;
+  m.vocab_size = 64;
+  m.hidden_size = 32;
+  m.num_hidden_layers = 3;
+  m.first_k_dense_replace = 1;
+  m.initializer_range = 0.1;
+  m.num_attention_heads = 2;
+  m.q_lora_rank = 12;
+  m.kv_lora_rank = 16;
+  m.qk_nope_head_dim = 12;
+  m.qk_rope_head_dim = 4;
+  m.v_head_dim = 12;
+  m.intermediate_size = 48;
+  m.moe_intermediate_size = 16;
+  m.n_routed_experts = 8;
+  m.n_shared_experts = 1;
+  m.num_experts_per_tok = 3;
+  m.num_nextn_predict_layers = 1;
+  settings.sequence_length = kLength;
+  settings.micro_batch = 1;
+  settings.num_microbatches = kSequences / world;
+  settings.balance.sequence_loss_alpha = 0.01;
+  settings.balance.bias_update_speed = 0.01;
+  return settings;
+}
+
+// What a layout makes of two steps, by Hugging Face name.
+struct Outcome {
+  StepTotals first, second;
+  std::map<std::string, std::vector<float>> gradients, masters;
+  std::vector<float> bias;
+};
+
+Outcome run_layout(int world, int expert) {
+  Outcome outcome;
+  std::mutex mutex;
+  run_ranks(world, [&](Rank rank, Comm& comm) {
+    const EngineSettings settings = settings_for(world);
+    const Mesh mesh(world, 1, expert);
+    Engine engine(settings, mesh, rank, &comm, Device::cpu);
+    engine.initialise(7);
+    std::vector<int32_t> windows;
+    const int64_t mine = engine.windows_per_step();
+    for (int64_t sequence = rank.value * mine; sequence < (rank.value + 1) * mine; ++sequence)
+      for (int64_t i = 0; i < engine.window_tokens(); ++i)
+        windows.push_back(static_cast<int32_t>((sequence * 31 + i * i * 7 + i * sequence) % 64));
+    const auto collect = [&](std::map<std::string, std::vector<float>>& into, bool gradients) {
+      std::lock_guard lock(mutex);
+      for (const Bucket& bucket : engine.buckets()) {
+        for (const ShardPiece& piece : pieces_of_shard(bucket)) {
+          auto& values = into[piece.part->name];
+          values.resize(static_cast<size_t>(piece.part->num_rows * piece.parameter->num_cols()), NAN);
+          const float* from = gradients ? bucket.gradients.data<float>() + bucket.shard_begin()
+                                        : bucket.master.data<float>();
+          std::copy_n(from + piece.shard_offset, piece.count, values.begin() + piece.offset);
+        }
+      }
+    };
+    engine.run_step(windows, 0);
+    collect(outcome.gradients, true);
+    const auto first = engine.run_step(windows, 1e-3);
+    const auto second = engine.settle(1e-3);
+    collect(outcome.masters, false);
+    std::lock_guard lock(mutex);
+    outcome.first = *first;
+    outcome.second = *second;
+    outcome.bias = engine.selection_bias();
+  });
+  return outcome;
+}
+
+double relative_error(const std::vector<float>& got, const std::vector<float>& wanted) {
+  double difference = 0, norm = 1e-30;
+  for (size_t i = 0; i < got.size(); ++i) {
+    difference += std::pow(static_cast<double>(got[i]) - wanted[i], 2);
+    norm += std::pow(static_cast<double>(wanted[i]), 2);
+  }
+  return std::sqrt(difference / norm);
+}
+
+class Layouts : public testing::TestWithParam<std::pair<int, int>> {};
+
+TEST_P(Layouts, EqualOneRank) {
+  const auto [world, expert] = GetParam();
+  const Outcome one = run_layout(1, 1), many = run_layout(world, expert);
+  EXPECT_NEAR(many.first.loss(), one.first.loss(), 1e-6);
+  EXPECT_NEAR(many.first.mtp_loss(), one.first.mtp_loss(), 1e-6);
+  EXPECT_NEAR(many.first.balance_loss, one.first.balance_loss, 1e-6);
+  EXPECT_NEAR(many.first.gradient_norm, one.first.gradient_norm, 1e-5 * one.first.gradient_norm);
+  EXPECT_EQ(many.first.targets, kSequences * kLength);
+  EXPECT_EQ(many.first.expert_counts, one.first.expert_counts);
+  EXPECT_EQ(many.bias, one.bias);
+  ASSERT_EQ(many.gradients.size(), one.gradients.size());
+  for (const auto& [name, gradient] : one.gradients)
+    EXPECT_LE(relative_error(many.gradients.at(name), gradient), 1e-5) << name;
+  for (const auto& [name, master] : one.masters)
+    EXPECT_LE(relative_error(many.masters.at(name), master), 1e-4) << name;
+}
+
+TEST_P(Layouts, SameBitsTwice) {
+  const auto [world, expert] = GetParam();
+  const Outcome a = run_layout(world, expert), b = run_layout(world, expert);
+  EXPECT_EQ(a.masters, b.masters);
+  EXPECT_EQ(a.second.nll, b.second.nll);
+}
+
+INSTANTIATE_TEST_SUITE_P(Local, Layouts,
+                         testing::Values(std::pair(2, 1), std::pair(2, 2), std::pair(3, 1),
+                                         std::pair(4, 1), std::pair(4, 2), std::pair(4, 4)),
+                         [](const auto& info) {
+                           return "Ranks" + std::to_string(info.param.first) + "Expert" +
+                                  std::to_string(info.param.second);
+                         });
+
+}  // namespace
+}  // namespace strait

@@ -1,0 +1,174 @@
+#include "recipes/check.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/recipes/recipe_text.h"
+
+namespace strait {
+namespace {
+
+// Overrides on the whole recipe, and what the check says. The last override is the place unless
+// `place` is given.
+struct Case {
+  std::vector<std::string> overrides;
+  std::string problem;
+  std::string place = {};
+};
+
+TEST(Check, RulesBetweenKeys) {
+  const std::vector<Case> cases = {
+      {{"model.qk_rope_head_dim=3"},
+       "model.qk_rope_head_dim: 3 is odd, but RoPE turns channels in pairs"},
+      {{"model.rope_scaling.factor=4", "model.rope_scaling.beta_fast=1"},
+       "model.rope_scaling.beta_fast: 1 must be above beta_slow = 1"},
+      {{"model.rope_scaling.factor=4", "model.max_position_embeddings=2048"},
+       "model.rope_scaling.original_max_position_embeddings: 4096 is more than "
+       "max_position_embeddings = 2048",
+       "--set model.rope_scaling.factor=4"},
+      {{"model.first_k_dense_replace=4"},
+       "model.first_k_dense_replace: 4 is more than num_hidden_layers = 3"},
+      {{"model.intermediate_size=0"},
+       "model.intermediate_size: must be set: the model has dense layers"},
+      {{"model.moe_intermediate_size=0"},
+       "model.moe_intermediate_size: must be set: the model has experts"},
+      {{"model.num_experts_per_tok=0"},
+       "model.num_experts_per_tok: must be set: the model has experts"},
+      {{"model.num_experts_per_tok=0", "model.n_routed_experts=0", "parallel.expert=2"},
+       "parallel.expert: 2 ranks share the experts, but n_routed_experts is 0"},
+      {{"model.n_routed_experts=0"},
+       "model.num_experts_per_tok: 2 of no experts: n_routed_experts is 0",
+       "x.yaml:14"},
+      {{"model.num_experts_per_tok=0", "model.n_routed_experts=0", "model.n_shared_experts=1"},
+       "model.n_shared_experts: 1 beside no routed experts: n_routed_experts is 0"},
+      {{"model.num_experts_per_tok=9"},
+       "model.num_experts_per_tok: 9 is more than the 8 experts a token can reach (topk_group = 1 "
+       "groups "
+       "of 8)"},
+      {{"model.n_group=4", "model.num_experts_per_tok=3"},
+       "model.num_experts_per_tok: 3 is more than the 2 experts a token can reach (topk_group = 1 "
+       "groups "
+       "of 2)"},
+      {{"model.n_group=3"},
+       "model.n_routed_experts: 8 experts do not split into n_group = 3 groups",
+       "x.yaml:13"},
+      {{"model.n_group=2", "model.topk_group=3"}, "model.topk_group: 3 is more than n_group = 2"},
+      {{"model.topk_group=2", "model.n_group=8"},
+       "model.n_group: noaux_tc ranks a group by its two best experts, but 8 groups of 8 have 1 "
+       "each"},
+      {{"model.topk_method=greedy", "balance.bias_update_speed=0", "model.n_group=2"},
+       "model.n_group: topk_method greedy knows no groups: n_group must be 1, got 2"},
+      {{"model.topk_method=group_limited_greedy", "balance.bias_update_speed=0.1"},
+       "balance.bias_update_speed: 0.1 must be 0: only topk_method noaux_tc has a selection bias, "
+       "the "
+       "model's is group_limited_greedy"},
+      {{"parallel.expert=3"},
+       "parallel.expert: 3 must be a power of two that divides n_routed_experts = 8; these do: 1, "
+       "2, 4, 8"},
+      {{"parallel.expert=16"},
+       "parallel.expert: 16 must be a power of two that divides n_routed_experts = 8; these do: 1, "
+       "2, 4, 8"},
+      {{"schedule.warmup_steps=101"}, "schedule.warmup_steps: 101 is more than train.steps = 100"},
+      {{"schedule.min_lr=0.01"}, "schedule.min_lr: 0.01 is more than peak_lr = 0.001"},
+      {{"schedule.kind=constant", "schedule.min_lr=1e-4"},
+       "schedule.min_lr: kind constant does not use it; only cosine does"},
+      {{"schedule.kind=constant", "schedule.decay_start_step=5"},
+       "schedule.decay_start_step: kind constant does not use it; only cosine does"},
+      {{"schedule.stages=[{until_step: 5}]"},
+       "schedule.stages: kind cosine does not use them; only multi_stage does"},
+      {{"schedule.kind=multi_stage"},
+       "schedule.stages: kind multi_stage needs at least one stage",
+       "x.yaml:15"},
+      {{"schedule.warmup_steps=10", "schedule.decay_start_step=5"},
+       "schedule.decay_start_step: 5 is before the end of the warm-up, 10"},
+      {{"schedule.decay_start_step=100"},
+       "schedule.decay_start_step: 100 must be below train.steps = 100"},
+      {{"schedule.kind=multi_stage", "schedule.stages=[{until_step: 5, until_fraction: 0.5}]"},
+       "schedule.stages[0]: needs one of until_step and until_fraction, has both"},
+      {{"schedule.kind=multi_stage", "schedule.stages=[{lr_multiplier: 0.5}]"},
+       "schedule.stages[0]: needs one of until_step and until_fraction, has neither"},
+      {{"schedule.kind=multi_stage", "schedule.warmup_steps=5",
+        "schedule.stages=[{until_step: 5}]"},
+       "schedule.stages[0]: ends with step 5, which must be after step 5 (the end of the warm-up)"},
+      {{"schedule.kind=multi_stage", "schedule.stages=[{until_step: 50}, {until_fraction: 0.4}]"},
+       "schedule.stages[1]: ends with step 40, which must be after step 50 (the end of the stage "
+       "before)"},
+      {{"schedule.kind=multi_stage", "schedule.stages=[{until_step: 101}]"},
+       "schedule.stages[0]: ends with step 101, after the run's last step 100"},
+      {{"train.sequence_length=5000"},
+       "train.sequence_length: 5000 is more than model.max_position_embeddings = 4096"},
+      {{"train.micro_batch=3"}, "train.micro_batch: 3 sequences do not divide global_batch = 8"},
+      {{"data.corpus=\"\""}, "data.corpus: must name a folder"},
+      {{"run.dir=''"}, "run.dir: must name a folder"},
+      {{"run.name=a/b"}, "run.name: 'a/b' cannot name a folder"},
+      {{"run.name=.."}, "run.name: '..' cannot name a folder"},
+  };
+  for (const Case& bad : cases) {
+    const std::string place = bad.place.empty() ? "--set " + bad.overrides.back() : bad.place;
+    EXPECT_EQ(problems_of(kWholeRecipe, bad.overrides), place + ": " + bad.problem);
+  }
+}
+
+TEST(Check, WhatKeepsTheRulesLoads) {
+  const std::vector<std::vector<std::string>> cases = {
+      {"model.n_routed_experts=0", "model.num_experts_per_tok=0"},
+      {"model.first_k_dense_replace=0", "model.intermediate_size=0"},
+      {"model.first_k_dense_replace=3"},
+      {"model.n_group=4", "model.topk_group=2", "model.num_experts_per_tok=4"},
+      {"model.topk_method=greedy", "balance.bias_update_speed=0", "model.scoring_func=softmax"},
+      {"parallel.expert=8"},
+      {"schedule.warmup_steps=100"},
+      {"schedule.kind=multi_stage", "schedule.stages=[{until_fraction: 0.5}, {until_step: 100}]"},
+      {"schedule.decay_start_step=99", "schedule.min_lr=1e-3"},
+      {"train.micro_batch=8"},
+  };
+  for (const auto& overrides : cases)
+    EXPECT_EQ(problems_of(kWholeRecipe, overrides), "loaded") << overrides.front();
+}
+
+TEST(Check, AllBrokenRulesAtOnce) {
+  EXPECT_EQ(
+      problems_of(kWholeRecipe, {"train.micro_batch=3", "model.qk_rope_head_dim=5"}),
+      "--set model.qk_rope_head_dim=5: model.qk_rope_head_dim: 5 is odd, but RoPE turns channels "
+      "in pairs\n"
+      "--set train.micro_batch=3: train.micro_batch: 3 sequences do not divide global_batch = 8");
+}
+
+std::string layout_problem(const std::vector<std::string>& overrides, int64_t world_size) {
+  try {
+    check_layout(read_recipe(kWholeRecipe, "x.yaml", overrides), world_size);
+  } catch (const RecipeError& error) {
+    return error.what();
+  }
+  return "fits";
+}
+
+TEST(CheckLayout, WorldSizesThatFit) {
+  for (const int64_t world_size : {1, 2, 4, 8}) EXPECT_EQ(layout_problem({}, world_size), "fits");
+  for (const int64_t world_size : {4, 8})
+    EXPECT_EQ(layout_problem({"parallel.expert=4"}, world_size), "fits");
+  EXPECT_EQ(
+      layout_problem({"parallel.expert=2", "train.global_batch=12", "train.micro_batch=2"}, 6),
+      "fits");
+}
+
+TEST(CheckLayout, NamesTheNearestNumbersThatWork) {
+  EXPECT_EQ(
+      layout_problem({"parallel.expert=4"}, 6),
+      "--set parallel.expert=4: parallel.expert: 6 ranks do not split into pipeline (1) x expert "
+      "(4) = 4; the nearest numbers of ranks that do: 4 or 8");
+  EXPECT_EQ(
+      layout_problem({"parallel.expert=4"}, 3),
+      "--set parallel.expert=4: parallel.expert: 3 ranks do not split into pipeline (1) x expert "
+      "(4) = 4; the nearest numbers of ranks that do: 4");
+  EXPECT_EQ(
+      layout_problem({}, 3),
+      "x.yaml:19: train.global_batch: 8 sequences do not split over 3 ranks with micro_batch = 1; "
+      "the nearest that do: 6 or 9");
+  EXPECT_EQ(
+      layout_problem({"train.micro_batch=2"}, 8),
+      "x.yaml:19: train.global_batch: 8 sequences do not split over 8 ranks with micro_batch = 2; "
+      "the nearest that do: 16");
+}
+
+}  // namespace
+}  // namespace strait

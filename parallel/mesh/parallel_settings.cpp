@@ -14,6 +14,11 @@ const SettingsTable& table_of(const ParallelSettings*) {
        .unit = "ranks",
        .range = between(1, 65536),
        .doc = "Ranks that share one set of routed experts. Divides the number of ranks."},
+      {.name = "combine_wire",
+       .value = value_of<&ParallelSettings::combine_wire>,
+       .choices = {"", "fp32", "bf16"},
+       .doc = "Number format of expert sums, and of gradients, between ranks. Empty: as "
+              "train.precision."},
   };
   return table;
 }

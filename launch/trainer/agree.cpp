@@ -1,0 +1,90 @@
+#include "launch/trainer/agree.h"
+
+#include <cstring>
+
+#include "parallel/comm/all_reduce.h"
+#include "parallel/comm/exchange.h"
+
+namespace strait {
+namespace {
+
+Channel host_channel(Comm& comm) { return comm.channel(LinkLane::host, comm.world()); }
+
+[[noreturn]] void throw_with_code(int code, const std::string& text) {
+  switch (code) {
+    case 2: throw RecipeError(text);
+    case 3: throw DataError(text);
+    case 4: throw CommError(text);
+    case 5: throw NumericsError(text);
+    default: throw InternalError(text);
+  }
+}
+
+// Runs the work; what it threw as "<exit code> text", or empty.
+std::string error_of(const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const CommError&) {
+    throw;  // the Comm is gone: nothing can be agreed any more
+  } catch (const std::exception& error) {
+    return std::to_string(exit_code_of(error)) + " " + error.what();
+  }
+  return {};
+}
+
+}  // namespace
+
+int exit_code_of(const std::exception& error) {
+  if (const auto* elsewhere = dynamic_cast<const ReportedElsewhere*>(&error))
+    return elsewhere->exit_code;
+  if (dynamic_cast<const RecipeError*>(&error)) return 2;
+  if (dynamic_cast<const DataError*>(&error)) return 3;
+  if (dynamic_cast<const CommError*>(&error)) return 4;
+  if (dynamic_cast<const NumericsError*>(&error)) return 5;
+  return 1;
+}
+
+std::string from_rank_zero(Comm& comm, const std::string& text) {
+  if (comm.size() == 1) return text;
+  const Channel channel = host_channel(comm);
+  const bool root = comm.rank().value == 0;
+  int64_t size = root ? static_cast<int64_t>(text.size()) : 0;
+  channel.enqueue(broadcast(channel, 0, std::as_writable_bytes(std::span(&size, 1)))).wait();
+  std::string result = root ? text : std::string(static_cast<size_t>(size), '\0');
+  if (size > 0)
+    channel.enqueue(broadcast(channel, 0, std::as_writable_bytes(std::span(result)))).wait();
+  return result;
+}
+
+void together(Comm& comm, const std::function<void()>& work) {
+  if (comm.size() == 1) return work();
+  const std::string mine = error_of(work);
+  std::vector<std::string> all;
+  const Channel channel = host_channel(comm);
+  channel.enqueue(gather_strings(channel, 0, mine, &all)).wait();
+  std::string first;
+  for (size_t rank = 0; rank < all.size() && first.empty(); ++rank) {
+    if (all[rank].empty()) continue;
+    first = all[rank];
+    if (rank > 0) first.insert(2, "rank " + std::to_string(rank) + ": ");
+  }
+  first = from_rank_zero(comm, first);
+  if (first.empty()) return;
+  const int code = first[0] - '0';
+  if (comm.rank().value != 0) throw ReportedElsewhere(code);
+  throw_with_code(code, first.substr(2));
+}
+
+void sum_over_ranks(Comm& comm, std::span<double> values) {
+  if (comm.size() == 1 || values.empty()) return;
+  const Channel channel = host_channel(comm);
+  channel.enqueue(all_reduce_sum(channel, values)).wait();
+}
+
+void sum_over_ranks(Comm& comm, std::span<int64_t> values) {
+  if (comm.size() == 1 || values.empty()) return;
+  const Channel channel = host_channel(comm);
+  channel.enqueue(all_reduce_sum(channel, values)).wait();
+}
+
+}  // namespace strait

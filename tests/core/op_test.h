@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <random>
 #include <string>
@@ -119,9 +120,10 @@ inline void record(const Numbers& numbers) {
 }
 
 // Each number within `relative` of the other, in units of the larger of that number and the root
-// mean square of all.
+// mean square of all. `absolute` is added for what rounding leaves where everything cancels: with
+// expected numbers that should all be zero, the root mean square is noise itself.
 inline void expect_near(const Numbers& got, const Numbers& expected, double relative,
-                        const char* what) {
+                        const char* what, double absolute = 0) {
   record(got);
   ASSERT_EQ(got.size(), expected.size()) << what;
   double squares = 0;
@@ -130,7 +132,7 @@ inline void expect_near(const Numbers& got, const Numbers& expected, double rela
       expected.empty() ? 0 : std::sqrt(squares / static_cast<double>(expected.size()));
   for (size_t i = 0; i < got.size(); ++i) {
     const double scale = std::max(rms, std::fabs(expected[i]));
-    ASSERT_LE(std::fabs(got[i] - expected[i]), relative * scale)
+    ASSERT_LE(std::fabs(got[i] - expected[i]), relative * scale + absolute)
         << what << " at " << i << ": got " << got[i] << ", expected " << expected[i];
   }
 }
@@ -147,8 +149,9 @@ inline void expect_same_bits(const Numbers& got, const Numbers& expected, const 
 inline double unit(DType dtype) { return dtype == DType::bf16 ? 1.0 / 256 : 1.2e-7; }
 
 // d f / d x[i] of a function in FP64, by central differences.
+constexpr double kDifferenceStep = 1e-5;
 template <class Function>
-Numbers finite_differences(Numbers x, Function f, double step = 1e-5) {
+Numbers finite_differences(Numbers x, Function f, double step = kDifferenceStep) {
   Numbers gradient(x.size());
   for (size_t i = 0; i < x.size(); ++i) {
     const double at = x[i];
@@ -160,6 +163,13 @@ Numbers finite_differences(Numbers x, Function f, double step = 1e-5) {
     gradient[i] = (above - below) / (2 * step);
   }
   return gradient;
+}
+
+// The least that finite_differences can tell from zero: two values of about `f`, each with a few
+// FP64 roundings behind it, are subtracted and divided by twice the step.
+inline double difference_noise(double f) {
+  constexpr double kRoundings = 16;
+  return kRoundings * std::numeric_limits<double>::epsilon() * std::fabs(f) / kDifferenceStep;
 }
 
 inline double dot(const Numbers& a, const Numbers& b) {

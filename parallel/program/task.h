@@ -43,7 +43,7 @@ struct Task {
   int layer = -1;   // num_hidden_layers is the MTP module
   int bucket = -1;  // of the shard layout
   int64_t capacity_rows = 0;  // most rows an exchange or the experts may have to hold
-  std::vector<int> after;     // indices of tasks in other lanes
+  std::vector<int> after{};   // indices of tasks in other lanes
 };
 
 struct Program {

@@ -25,14 +25,14 @@ struct Bucket {
   Replicas replicas = Replicas::data;
   DType dtype = DType::f32;
   int last_layer = -1;  // the last layer backward reaches that adds to its gradients; -1: the embedding
-  std::vector<BucketEntry> entries;
+  std::vector<BucketEntry> entries{};
   int64_t numel = 0;
-  std::vector<int64_t> bounds;  // [R + 1]: shard i of the replica group is [bounds[i], bounds[i + 1])
-  int my_index = 0;             // this rank's place in the replica group
+  std::vector<int64_t> bounds{};  // [R + 1]: shard i of the replica group is [bounds[i], bounds[i + 1])
+  int my_index = 0;               // this rank's place in the replica group
 
-  Tensor weights;    // [numel] dtype
-  Tensor gradients;  // [numel] FP32
-  Tensor master, first_moment, second_moment;  // [shard size]
+  Tensor weights{};    // [numel] dtype
+  Tensor gradients{};  // [numel] FP32
+  Tensor master{}, first_moment{}, second_moment{};  // [shard size]
 
   int64_t shard_begin() const { return bounds[static_cast<size_t>(my_index)]; }
   int64_t shard_end() const { return bounds[static_cast<size_t>(my_index) + 1]; }

@@ -165,9 +165,7 @@ Encoder::Encoder(Encoder&&) noexcept = default;
 Encoder& Encoder::operator=(Encoder&&) noexcept = default;
 
 void Encoder::encode(std::string_view text, std::vector<int32_t>& ids, bool add_special_tokens) {
-  if (const int64_t bad = first_invalid_utf8(text); bad >= 0)
-    throw DataError(fmt::format("text is not UTF-8: byte 0x{:02x} at offset {}",
-                                static_cast<uint8_t>(text[static_cast<size_t>(bad)]), bad));
+  require_utf8(text);
   const TokenizerModel& model = *state_->model;
   if (add_special_tokens) ids.insert(ids.end(), model.prefix.begin(), model.prefix.end());
   model.raw_tokens.split(

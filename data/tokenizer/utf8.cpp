@@ -1,6 +1,10 @@
 #include "data/tokenizer/utf8.h"
 
+#include <fmt/format.h>
+
 #include <cstring>
+
+#include "core/errors.h"
 
 namespace strait {
 namespace {
@@ -56,6 +60,12 @@ int64_t first_invalid_utf8(std::string_view text) {
     at += static_cast<size_t>(length);
   }
   return -1;
+}
+
+void require_utf8(std::string_view text) {
+  if (const int64_t bad = first_invalid_utf8(text); bad >= 0)
+    throw DataError(fmt::format("text is not UTF-8: byte 0x{:02x} at offset {}",
+                                static_cast<uint8_t>(text[static_cast<size_t>(bad)]), bad));
 }
 
 CodePoint code_point_at(std::string_view text, size_t at) {

@@ -11,6 +11,8 @@ namespace strait {
 // Offset of the first byte that is not well-formed UTF-8 (overlong forms, surrogates and values
 // above U+10FFFF are not), or -1.
 int64_t first_invalid_utf8(std::string_view text);
+// Throws DataError with the byte and its offset when `text` is not well-formed UTF-8.
+void require_utf8(std::string_view text);
 
 struct CodePoint {
   char32_t value = 0;

@@ -300,7 +300,11 @@ void Comm::pause(bool progressed) {
   State& state = *state_;
   std::unique_lock lock(state.mutex);
   if (!state.active) {
-    state.wake.wait(lock, [&] { return state.signalled; });
+    const auto signalled = [&] { return state.signalled; };
+    if (const auto idle_poll = transport_->idle_poll(); idle_poll.count() > 0)
+      state.wake.wait_for(lock, idle_poll, signalled);
+    else
+      state.wake.wait(lock, signalled);
     state.signalled = false;
     return;
   }

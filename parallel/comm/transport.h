@@ -6,6 +6,7 @@
 // finish only when it is received.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -45,6 +46,8 @@ class Transport {
   virtual void progress() = 0;
 
   virtual int64_t max_message_bytes() const { return int64_t{1} << 30; }
+  // How often progress() is needed while nothing is queued; zero: never.
+  virtual std::chrono::milliseconds idle_poll() const { return std::chrono::milliseconds(0); }
   // Called once by a transport that learns of arrivals without being asked, from any thread; null
   // detaches.
   virtual void set_wake(std::function<void()> /*wake*/) {}

@@ -160,6 +160,7 @@ Engine::Evaluation Engine::evaluate(const std::vector<int32_t>& windows) {
 }
 
 void Engine::compute(const Task& task) {
+  if (task_watcher_) task_watcher_(task);
   switch (task.kind) {
     case Kind::gradient_norm: return gradient_norm();
     case Kind::update: return update(task.bucket);

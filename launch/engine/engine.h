@@ -44,6 +44,8 @@ struct StepTotals {
   double mtp_nll = 0, mtp_targets = 0;  // MTP module
   double balance_loss = 0;              // mean over sequences, summed over layers
   double gradient_norm = 0;             // before clipping
+  double same_node_bytes = 0, other_node_bytes = 0;    // payload sent since the commit before
+  double waiting_seconds = 0, transfer_seconds = 0;    // see ExecutionTimes
   bool stop_requested = false;          // by any rank
   std::vector<int64_t> expert_counts;   // [MoE layers, E]
 
@@ -82,6 +84,9 @@ class Engine {
   void watch_logits(std::function<void(const Tensor& logits_CV, int64_t first)> watcher) {
     logits_watcher_ = std::move(watcher);
   }
+
+  // Is told each compute task before it starts, so that others can say where this rank is.
+  void watch_tasks(std::function<void(const Task& task)> watcher) { task_watcher_ = std::move(watcher); }
 
   void request_stop() { stop_requested_ = true; }
   Context& ctx() { return *ctx_; }
@@ -152,7 +157,9 @@ class Engine {
   std::vector<double> sums_;            // what commit adds up over ranks
   StepTotals totals_;
   ExecutionTimes times_;
+  LaneBytes sent_at_commit_;
   std::function<void(const Tensor&, int64_t)> logits_watcher_;
+  std::function<void(const Task&)> task_watcher_;
 };
 
 }  // namespace strait

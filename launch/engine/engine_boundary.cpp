@@ -45,6 +45,19 @@ void Engine::gradient_norm() {
   for (const Bucket& bucket : buckets_) sums_[kSquares] += sum_of_squares(*ctx_, own_gradients(bucket));
   sums_[kNonFinite] = std::isfinite(sums_[kSquares] + sums_[kNll] + sums_[kMtpNll]) ? 0 : 1;
   sums_[kStop] = stop_requested_ ? 1 : 0;
+  if (comm_ != nullptr) {
+    LaneBytes sent;
+    for (int lane = 0; lane < kNumLinkLanes; ++lane) {
+      const LaneBytes of_lane = comm_->bytes_sent(static_cast<LinkLane>(lane));
+      sent.same_node += of_lane.same_node;
+      sent.other_nodes += of_lane.other_nodes;
+    }
+    sums_[kSameNodeBytes] = static_cast<double>(sent.same_node - sent_at_commit_.same_node);
+    sums_[kOtherNodeBytes] = static_cast<double>(sent.other_nodes - sent_at_commit_.other_nodes);
+    sent_at_commit_ = sent;
+    sums_[kWaitingSeconds] = times_.waiting_seconds;
+    sums_[kTransferSeconds] = times_.transfer_seconds;
+  }
   if (expert_counts_.defined() && ctx_->device() == Device::cpu) {
     const auto counts = expert_counts_.span<int64_t>();
     totals_.expert_counts.assign(counts.begin(), counts.end());
@@ -72,6 +85,10 @@ void Engine::finish_commit() {
   totals_.balance_loss = sums_[kBalance] / static_cast<double>(layer_context_.sequences_of_step);
   totals_.gradient_norm = std::sqrt(sums_[kSquares]);
   totals_.stop_requested = sums_[kStop] > 0;
+  totals_.same_node_bytes = sums_[kSameNodeBytes];
+  totals_.other_node_bytes = sums_[kOtherNodeBytes];
+  totals_.waiting_seconds = sums_[kWaitingSeconds];
+  totals_.transfer_seconds = sums_[kTransferSeconds];
   const bool finite = sums_[kNonFinite] == 0;
   sums_.assign(kNumSlots, 0);
   if (!finite)

@@ -15,6 +15,9 @@ struct Engine::Layer {
 };
 
 // Slots of Engine::sums_.
-enum CommitSlot { kSquares, kNll, kTargets, kMtpNll, kMtpTargets, kBalance, kNonFinite, kStop, kNumSlots };
+enum CommitSlot {
+  kSquares, kNll, kTargets, kMtpNll, kMtpTargets, kBalance, kNonFinite, kStop,
+  kSameNodeBytes, kOtherNodeBytes, kWaitingSeconds, kTransferSeconds, kNumSlots
+};
 
 }  // namespace strait

@@ -1,0 +1,82 @@
+#include "launch/commands/ranks.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <mutex>
+
+#include "launch/trainer/agree.h"
+#include "parallel/comm/local.h"
+#include "parallel/comm/mpi.h"
+#include "parallel/comm/self.h"
+
+namespace strait {
+namespace {
+
+// What launch/run reads, since mpirun may return a code of its own.
+void leave_exit_code(int code) {
+  const char* path = std::getenv("STRAIT_EXIT_CODE_FILE");
+  if (path == nullptr) return;
+  if (std::FILE* file = std::fopen(path, "a")) {
+    std::fprintf(file, "%d\n", code);
+    std::fclose(file);
+  }
+}
+
+[[noreturn]] void end_process(int code) {
+  leave_exit_code(code);
+  std::fflush(stdout);
+  std::fflush(stderr);
+  std::_Exit(code);
+}
+
+int run_under_mpirun(const std::function<int(Comm&, Watch*)>& work) {
+  std::unique_ptr<Comm> comm = mpi_comm();
+  std::unique_ptr<Watch> watch;
+  try {
+    watch = std::make_unique<Watch>(*comm, WatchSettings{.on_loss = print_error});
+    const int code = work(*comm, watch.get());
+    watch->close();
+    watch.reset();
+    comm.reset();
+    leave_exit_code(code);
+    return code;
+  } catch (const ReportedElsewhere& error) {
+    // Rank 0 has the same error at the same time and reports it; leave it a moment to do so.
+    watch->close();
+    end_process(error.exit_code);
+  } catch (const std::exception& error) {
+    const bool agreed = dynamic_cast<const NumericsError*>(&error) != nullptr;  // thrown by all ranks at a commit
+    const bool mine = !watch || watch->abandon(error.what());
+    if (mine && !(agreed && comm->rank().value != 0)) print_error(error.what());
+    end_process(exit_code_of(error));
+  }
+}
+
+}  // namespace
+
+void print_error(const std::string& text) {
+  fmt::print(stderr, "strait: {}\n", text);
+  std::fflush(stderr);
+}
+
+int run_on_ranks(int local_ranks, const std::function<int(Comm&, Watch*)>& work) {
+  if (under_mpirun()) {
+    if (local_ranks > 1)
+      throw RecipeError("--local-ranks makes threads of one process, but mpirun has started several processes");
+    return run_under_mpirun(work);
+  }
+  if (local_ranks <= 1) {
+    const std::unique_ptr<Comm> comm = self_comm();
+    return work(*comm, nullptr);
+  }
+  int code = 0;
+  run_ranks(local_ranks, [&](Rank rank, Comm& comm) {
+    const int mine = work(comm, nullptr);
+    if (rank.value == 0) code = mine;
+  });
+  return code;
+}
+
+}  // namespace strait

@@ -1,0 +1,21 @@
+// launch/commands/ranks.h: runs a command's work on the ranks this process is part of.
+#pragma once
+
+#include <functional>
+
+#include "parallel/comm/comm.h"
+#include "parallel/comm/watch.h"
+
+namespace strait {
+
+// `work` gets this rank's Comm and, with several processes, the watch over its peers (else null), and returns the exit
+// code. Under mpirun the ranks are its processes; else there is one, or `local_ranks` threads of this process.
+// Alone or with threads, exceptions of `work` pass through. Under mpirun a failing rank tells its peers and its line is
+// printed once; the process then ends with the error's exit code without returning.
+// Errors: RecipeError for local_ranks > 1 under mpirun.
+int run_on_ranks(int local_ranks, const std::function<int(Comm&, Watch*)>& work);
+
+// One line on stderr: "strait: ...".
+void print_error(const std::string& text);
+
+}  // namespace strait

@@ -1,0 +1,68 @@
+#include "launch/commands/train.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "launch/commands/ranks.h"
+#include "launch/trainer/agree.h"
+#include "launch/trainer/prediction.h"
+#include "launch/trainer/trainer.h"
+
+namespace strait {
+namespace {
+
+constexpr int kStopped = 143;
+
+void print_line(const std::string& line) {
+  fmt::print("{}\n", line);
+  std::fflush(stdout);
+}
+
+std::string headline(const Recipe& recipe, const Comm& comm, const std::string& folder) {
+  const ParameterCounts parameters = count_parameters(recipe.model);
+  return fmt::format("training {}: {:.1f} M parameters, {:.1f} M used by a token; {} rank{}, experts over {}; {}",
+                     recipe.run.name, static_cast<double>(parameters.total) / 1e6,
+                     static_cast<double>(parameters.active) / 1e6, comm.size(), comm.size() == 1 ? "" : "s",
+                     recipe.parallel.expert, folder);
+}
+
+void dry_run(const TrainOptions& options, const Recipe& recipe, int ranks) {
+  const Prediction prediction = predict(recipe, ranks);
+  print_line(options.json ? to_json(recipe, prediction) : to_table(recipe, prediction));
+}
+
+}  // namespace
+
+int run_train(const TrainOptions& options, StopSignal& stop) {
+  return run_on_ranks(options.local_ranks, [&](Comm& comm, Watch* watch) {
+    const bool first = comm.rank().value == 0;
+    Recipe recipe;
+    together(comm, [&] { recipe = load_recipe(options.recipe, options.overrides); });
+    if (options.dry_run) {
+      together(comm, [&] {
+        if (first) dry_run(options, recipe, options.planned_ranks > 0 ? options.planned_ranks : comm.size());
+      });
+      return 0;
+    }
+    const std::string folder =
+        options.run_folder.empty() ? recipe.run.dir + "/" + recipe.run.name : options.run_folder;
+    if (first && !options.json) print_line(headline(recipe, comm, folder));
+    TrainerOptions trainer_options{.run_folder = folder, .json = options.json, .stop_requested = {}, .watch_tasks = {}, .print = print_line};
+    trainer_options.stop_requested = [&stop, watch, first, &options] {
+      const bool asks_here = options.local_ranks <= 1 || first;  // threads share one signal
+      return asks_here && stop.requested() && !(watch != nullptr && watch->lost());
+    };
+    if (watch != nullptr)
+      trainer_options.watch_tasks = [watch](int64_t step, const Task& task) {
+        watch->set_task(step + 1, to_string(task));
+      };
+    Trainer trainer(recipe, comm, std::move(trainer_options));
+    const Outcome outcome = trainer.run();
+    if (outcome == Outcome::finished) return 0;
+    if (first) print_line("stopped as asked; the same command goes on from here");
+    return kStopped;
+  });
+}
+
+}  // namespace strait

@@ -1,0 +1,24 @@
+// launch/commands/train.h: `strait train`.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "launch/trainer/stop_signal.h"
+
+namespace strait {
+
+struct TrainOptions {
+  std::string recipe;
+  std::vector<std::string> overrides;  // "a.b=c"
+  std::string run_folder;              // empty: run.dir/run.name of the recipe
+  bool dry_run = false;
+  int local_ranks = 1;    // threads of this process as ranks
+  int planned_ranks = 0;  // of a dry run; 0: those that are there
+  bool json = false;
+};
+
+// Returns the exit code: 0, or 143 after a stop request was served. Errors as Trainer.
+int run_train(const TrainOptions& options, StopSignal& stop);
+
+}  // namespace strait

@@ -1,0 +1,29 @@
+// launch/trainer/prediction.h: what a run will take, found by running its steps on the `meta` device.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/memory.h"
+#include "core/nn/model.h"
+#include "recipes/recipe.h"
+
+namespace strait {
+
+// FLOPs of forward and backward for one token of the recipe's sequence length, MTP module included, nothing
+// recomputed; experts count as they are used.
+double predict_flops_per_token(const Recipe& recipe);
+
+struct Prediction {
+  int64_t ranks = 1;
+  ParameterCounts parameters;
+  double flops_per_token = 0;
+  MemoryUse memory;  // of one rank at the peak of a step, with expert load even
+};
+// Errors: RecipeError when the layout does not fit (check_layout).
+Prediction predict(const Recipe& recipe, int64_t ranks);
+
+std::string to_table(const Recipe& recipe, const Prediction& prediction);
+std::string to_json(const Recipe& recipe, const Prediction& prediction);
+
+}  // namespace strait

@@ -23,7 +23,7 @@ std::string headline(const Recipe& recipe, const Comm& comm, const std::string& 
   const ParameterCounts parameters = count_parameters(recipe.model);
   return fmt::format("training {}: {:.1f} M parameters, {:.1f} M used by a token; {} rank{}, experts over {}; {}",
                      recipe.run.name, static_cast<double>(parameters.total) / 1e6,
-                     static_cast<double>(parameters.active) / 1e6, comm.size(), comm.size() == 1 ? "" : "s",
+                     static_cast<double>(parameters.active_matrix) / 1e6, comm.size(), comm.size() == 1 ? "" : "s",
                      recipe.parallel.expert, folder);
 }
 

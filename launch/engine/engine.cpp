@@ -42,6 +42,8 @@ Engine::Engine(const EngineSettings& settings, const Mesh& mesh, Rank rank, Comm
   const int64_t experts = settings_.model.n_routed_experts;
   const int64_t experts_here = experts / mesh_.expert_size();
   model_ = build_model(settings_.model, {position.expert * experts_here, experts_here}, settings_.compute);
+  if (!settings_.training)
+    for (const auto& parameter : model_.parameters) parameter->packed = PackedWeight(Orientation::forward);
   buckets_ = build_buckets(*ctx_, model_,
                            {.data = place_in(mesh_.data(rank)),
                             .expert = place_in(mesh_.replicas(rank)),
@@ -106,7 +108,8 @@ void Engine::initialise(uint64_t seed) {
 }
 
 void Engine::load_weights() {
-  for (Bucket& bucket : buckets_) publish_masters(*ctx_, bucket);
+  for (Bucket& bucket : buckets_)
+    if (settings_.training) publish_masters(*ctx_, bucket);
   if (bias_tensor_.defined() && ctx_->device() == Device::cpu)
     std::memcpy(bias_tensor_.raw(), bias_.data(), bias_.size() * sizeof(float));
   run(load_);
@@ -178,9 +181,9 @@ void Engine::compute(const Task& task) {
 OperationPtr Engine::transfer(const Task& task) {
   const auto exchange = [&]() -> ExpertExchange& { return *layers_[static_cast<size_t>(task.layer)].exchange; };
   switch (task.kind) {
-    case Kind::commit: return commit();
-    case Kind::gather_weights: return gather_weights(task.bucket);
-    case Kind::reduce_gradients: return reduce_gradients(task.bucket);
+    case Kind::commit: return comm_ ? commit() : nullptr;
+    case Kind::gather_weights: return comm_ ? gather_weights(task.bucket) : nullptr;
+    case Kind::reduce_gradients: return comm_ ? reduce_gradients(task.bucket) : nullptr;
     case Kind::dispatch:
       return task.pass == Pass::forward ? exchange().dispatch() : exchange().dispatch_inverse();
     case Kind::combine:

@@ -66,7 +66,8 @@ class Engine {
 
   // Weights and masters of a new model.
   void initialise(uint64_t seed);
-  // After masters were set from outside (bucket by bucket, through buckets()): weights follow.
+  // After masters were set from outside (bucket by bucket, through buckets()): weights follow. Without training there
+  // are no masters, and the buckets' weights themselves are set.
   void load_weights();
 
   // Forward and backward of this rank's windows; before that, the boundary of the step before, if there was one, with

@@ -13,6 +13,7 @@ double predict_flops_per_token(const Recipe& recipe) {
   settings.recompute = {.norms = false, .mla_up = false, .swiglu = false};
   settings.micro_batch = settings.num_microbatches = 1;
   Engine engine(settings, Mesh(1, 1, 1), Rank{0}, nullptr, Device::meta);
+  engine.initialise(0);
   engine.ctx().reset_spent();
   engine.run_step({}, 0);
   return engine.ctx().spent().flops / static_cast<double>(recipe.train.sequence_length);

@@ -1,10 +1,6 @@
 #include "core/nn/layer.h"
 
 namespace strait {
-namespace {
-
-// The published model's latent norms keep the default, whatever rms_norm_eps says.
-constexpr double kLatentNormEps = 1e-6;
 
 RouteSettings route_settings(const ModelSettings& s) {
   RouteSettings route{.top_k = s.num_experts_per_tok,
@@ -19,6 +15,8 @@ RouteSettings route_settings(const ModelSettings& s) {
                                              : RouteSettings::Method::group_limited_greedy;
   return route;
 }
+
+namespace {
 
 std::unique_ptr<Segment> new_segment(const LayerContext& run) {
   return std::make_unique<Segment>(*run.ctx, run.mode, run.recompute);

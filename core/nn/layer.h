@@ -29,6 +29,11 @@ struct LayerContext {
   int64_t sequences_of_step = 1;  // over all ranks: the balance loss is a mean over them
 };
 
+// What the settings mean for the router.
+RouteSettings route_settings(const ModelSettings& settings);
+// The published model's latent norms keep the default, whatever rms_norm_eps says.
+inline constexpr double kLatentNormEps = 1e-6;
+
 struct AttentionPhase {
   std::unique_ptr<Segment> segment;
   Var hidden, residual, x;

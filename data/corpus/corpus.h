@@ -3,16 +3,15 @@
 //
 // A corpus is a folder:
 //   corpus.h5       /train and /held_out, each with `tokens` (1-D, chunked, uint16 if vocab_size <=
-//   65536, else
-//                   uint32) and `documents` (int64 [D+1]: document d is tokens [documents[d],
-//                   documents[d+1])). Every document ends with the EOS token. Attributes of "/":
-//                   format_version, vocab_size, eos_id, tokenizer_xxh3, source, licence, inputs
-//                   (JSON: path, bytes, xxh3 of every input); of each split: bytes (of UTF-8 text
-//                   in it).
-//   tokenizer.json  the tokenizer that made it
+//                   65536, else uint32) and `documents` (int64 [D+1]: document d is tokens
+//                   [documents[d], documents[d+1])). Every document ends with the EOS token.
+//                   Attributes of "/": format_version, vocab_size, eos_id, tokenizer_xxh3, source,
+//                   licence, inputs (JSON: path, bytes, xxh3, documents of every input); of each
+//                   split: bytes (of UTF-8 text in it).
+//   tokenizer.json  the tokenizer that made it, and tokenizer_config.json, if it has one, which says
+//                   what its EOS is
 //   held_out.txt    the held-out documents as text, in order, each followed by one newline if it
-//   does not end in
-//                   one: what `strait eval --text` takes
+//                   does not end in one: what `strait eval --text` takes
 // Errors are DataErrors that name the file.
 #pragma once
 

@@ -175,6 +175,7 @@ void Trainer::settle() {
 Outcome Trainer::run() {
   const TrainSettings& train = recipe_.train;
   const auto due = [](int64_t step, int64_t every) { return every > 0 && step % every == 0; };
+  if (started_ == 0 && train.eval_every > 0) evaluate();
   while (started_ < train.steps && !stopping_) {
     if (options_.stop_requested && options_.stop_requested()) engine_->request_stop();
     const Clock::time_point start = Clock::now();

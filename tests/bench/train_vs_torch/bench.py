@@ -19,9 +19,9 @@ import time
 
 # The model that both sides train; `recipes/` on Strait's side must say the same.
 SIZES = dict(
-    vocab_size=8192, hidden_size=512, num_hidden_layers=8, first_k_dense_replace=1, intermediate_size=1408,
+    vocab_size=8192, hidden_size=512, num_hidden_layers=8, first_k_dense_replace=1, intermediate_size=1280,
     moe_intermediate_size=256, n_routed_experts=32, num_experts_per_tok=4, n_shared_experts=1, n_group=1, topk_group=1,
-    norm_topk_prob=True, routed_scaling_factor=1.0, num_attention_heads=8, num_key_value_heads=8, q_lora_rank=256,
+    norm_topk_prob=True, routed_scaling_factor=2.5, num_attention_heads=8, num_key_value_heads=8, q_lora_rank=256,
     kv_lora_rank=128, qk_nope_head_dim=64, qk_rope_head_dim=32, v_head_dim=64, max_position_embeddings=1024,
     initializer_range=0.02, num_nextn_predict_layers=0,
 )  # fmt: skip

@@ -1,0 +1,251 @@
+// tests/launch/trainer_test.cpp: runs that are stopped, resumed, damaged, moved to other layouts and fed bad input.
+#include "launch/trainer/trainer.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <mutex>
+
+#include "data/checkpoint/folder.h"
+#include "data/checkpoint/reader.h"
+#include "data/corpus/corpus_writer.h"
+#include "launch/trainer/agree.h"
+#include "parallel/comm/local.h"
+
+namespace strait {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kRecipe = R"(
+model: {vocab_size: 64, hidden_size: 32, num_hidden_layers: 2, first_k_dense_replace: 1, initializer_range: 0.1,
+        num_attention_heads: 2, q_lora_rank: 12, kv_lora_rank: 16, qk_nope_head_dim: 12, qk_rope_head_dim: 4,
+        v_head_dim: 12, intermediate_size: 48, moe_intermediate_size: 16, n_routed_experts: 8, n_shared_experts: 1,
+        num_experts_per_tok: 2, num_nextn_predict_layers: 1}
+balance: {bias_update_speed: 0.01}
+schedule: {kind: cosine, peak_lr: 3e-3, warmup_steps: 2}
+train: {steps: 8, global_batch: 4, sequence_length: 16, precision: fp32, eval_every: 4, eval_sequences: 4, threads: 1}
+)";
+
+class TrainerTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::path(testing::TempDir()) /
+              ("strait_trainer_" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
+    fs::remove_all(folder_);
+    fs::create_directories(folder_ / "corpus");
+    write_corpus(64);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  void write_corpus(int64_t vocab_size) {
+    const fs::path corpus = folder_ / "corpus";
+    fs::remove(corpus / "corpus.h5");
+    CorpusWriter writer((corpus / "corpus.h5").string(),
+                        {.vocab_size = vocab_size, .eos_id = 0, .tokenizer_xxh3 = "17"}, 0);
+    for (int64_t document = 0; document < 40; ++document) {
+      std::vector<int32_t> tokens;
+      for (int64_t i = 0; i < 40; ++i) tokens.push_back(static_cast<int32_t>((document * 7 + i * i * 3) % 64));
+      writer.add(document % 5 == 0 ? Split::held_out : Split::train, tokens, 40);
+    }
+    writer.finish();
+    std::ofstream(corpus / "tokenizer.json") << "{}";
+  }
+
+  Recipe recipe(std::vector<std::string> overrides = {}) const {
+    overrides.insert(overrides.begin(), "data.corpus=" + (folder_ / "corpus").string());
+    return read_recipe(kRecipe, "test.yaml", overrides);
+  }
+  std::string run_folder(const std::string& name) const { return (folder_ / name).string(); }
+  std::string step(const std::string& run, int64_t number) const {
+    return checkpoint::step_folder(RunFolder::checkpoints(run_folder(run)), number);
+  }
+
+  // Trains on `ranks` threads; a stop is asked for at the stop_after-th step of this start.
+  Outcome train(const Recipe& recipe, const std::string& run, int ranks, int stop_after = 0) {
+    Outcome outcome = Outcome::finished;
+    lines_.clear();
+    run_ranks(ranks, [&](Rank rank, Comm& comm) {
+      int asked = 0;
+      TrainerOptions options{.run_folder = run_folder(run), .stop_requested = {}, .watch_tasks = {}, .print = {}};
+      options.stop_requested = [&] { return rank.value == ranks - 1 && ++asked == stop_after; };
+      options.print = [&](const std::string& line) { lines_ += line + "\n"; };
+      Trainer trainer(recipe, comm, std::move(options));
+      const Outcome mine = trainer.run();
+      if (rank.value == 0) outcome = mine;
+    });
+    return outcome;
+  }
+
+  // Every stored value, by tensor and kind.
+  using State = std::map<std::string, std::vector<float>>;
+  State state(const std::string& run, int64_t number) const {
+    checkpoint::Reader reader(step(run, number));
+    State values;
+    for (const checkpoint::TensorInfo& tensor : reader.manifest().model.tensors) {
+      for (const std::string& kind : tensor.kinds) {
+        auto& to = values[tensor.name + " " + kind];
+        to.resize(static_cast<size_t>(tensor.numel()));
+        reader.read(tensor.name, kind, 0, std::span<float>(to));
+      }
+    }
+    return values;
+  }
+
+  std::vector<std::string> metrics(const std::string& run) const {
+    std::ifstream file(run_folder(run) + "/metrics.jsonl");
+    std::vector<std::string> lines;
+    for (std::string line; std::getline(file, line);) lines.push_back(line);
+    return lines;
+  }
+
+  fs::path folder_;
+  std::string lines_;
+};
+
+double distance(const std::map<std::string, std::vector<float>>& a,
+                const std::map<std::string, std::vector<float>>& b) {
+  double worst = 0;
+  for (const auto& [name, values] : a) {
+    if (name.find(" master") == std::string::npos) continue;
+    double difference = 0, norm = 1e-30;
+    for (size_t i = 0; i < values.size(); ++i) {
+      const double wanted = b.at(name)[i];
+      difference += std::pow(values[i] - wanted, 2);
+      norm += wanted * wanted;
+    }
+    worst = std::max(worst, std::sqrt(difference / norm));
+  }
+  return worst;
+}
+
+TEST_F(TrainerTest, AStoppedRunContinuesBitForBit) {
+  for (const char* precision : {"fp32", "bf16"}) {
+    const Recipe r = recipe({std::string("train.precision=") + precision, "parallel.expert=2",
+                             std::string("optimizer.moments_dtype=") + precision});
+    const std::string whole = std::string("whole_") + precision, cut = std::string("cut_") + precision;
+    EXPECT_EQ(train(r, whole, 2), Outcome::finished);
+    EXPECT_EQ(train(r, cut, 2, 3), Outcome::stopped);
+    const int64_t stopped_at = checkpoint::latest(RunFolder::checkpoints(run_folder(cut))).step;
+    EXPECT_GE(stopped_at, 3);
+    EXPECT_LT(stopped_at, 8);
+    EXPECT_EQ(train(r, cut, 2), Outcome::finished);
+    EXPECT_NE(lines_.find("resumed from"), std::string::npos);
+    EXPECT_TRUE(state(whole, 8) == state(cut, 8));
+    EXPECT_EQ(metrics(whole).size(), metrics(cut).size());
+    EXPECT_EQ(train(r, cut, 2), Outcome::finished) << "nothing left to do";
+  }
+}
+
+TEST_F(TrainerTest, ACheckpointContinuesOnOtherLayouts) {
+  const auto layout = [&](int64_t expert, int64_t steps) {
+    return recipe({"parallel.expert=" + std::to_string(expert), "train.eval_every=0", "schedule.kind=constant",
+                   "train.steps=" + std::to_string(steps)});
+  };
+  train(layout(4, 4), "four", 4);
+  for (const char* other : {"two", "one"}) fs::copy(run_folder("four"), run_folder(other), fs::copy_options::recursive);
+  train(layout(4, 6), "four", 4);
+  train(layout(2, 6), "two", 2);
+  train(layout(1, 6), "one", 1);
+  EXPECT_LE(distance(state("two", 6), state("four", 6)), 1e-5);
+  EXPECT_LE(distance(state("one", 6), state("four", 6)), 1e-5);
+  EXPECT_GT(distance(state("four", 4), state("four", 6)), 1e-4);
+}
+
+TEST_F(TrainerTest, KeepsAndSavesAsAsked) {
+  train(recipe({"train.save_every=2", "train.keep_checkpoints=2"}), "run", 1);
+  EXPECT_FALSE(fs::exists(step("run", 4)));
+  EXPECT_TRUE(fs::exists(step("run", 6)));
+  EXPECT_TRUE(fs::exists(step("run", 8)));
+  EXPECT_TRUE(fs::exists(run_folder("run") + "/recipe.resolved.yaml"));
+  EXPECT_EQ(metrics("run").size(), 11u) << "8 steps and 3 evaluations";
+}
+
+TEST_F(TrainerTest, ADamagedCheckpointIsSkippedAloud) {
+  const Recipe r = recipe({"train.save_every=4"});
+  train(r, "whole", 2);
+  train(r, "run", 2);
+  const std::string shard = "/" + checkpoint::Reader(step("run", 8)).manifest().shards[0].file;
+  fs::resize_file(step("run", 8) + shard, fs::file_size(step("run", 8) + shard) / 2);
+  train(r, "run", 2);
+  EXPECT_NE(lines_.find("skipped damaged"), std::string::npos) << lines_;
+  EXPECT_TRUE(state("run", 8) == state("whole", 8));
+  // A flipped bit inside the values shows only when they are read.
+  for (const int64_t number : {4, 8}) {
+    std::fstream file(step("run", number) + shard, std::ios::in | std::ios::out | std::ios::binary);
+    const auto at = static_cast<std::streamoff>(fs::file_size(step("run", number) + shard) / 2);
+    file.seekg(at);
+    const char byte = static_cast<char>(file.get() ^ 4);
+    file.seekp(at);
+    file.put(byte);
+  }
+  try {
+    train(r, "run", 1);
+    FAIL() << "started anew over damaged checkpoints";
+  } catch (const DataError& error) {
+    EXPECT_NE(std::string(error.what()).find("step-00000004"), std::string::npos) << error.what();
+  }
+}
+
+TEST_F(TrainerTest, NumbersThatAreNotFiniteStopTheRun) {
+  const Recipe r = recipe({"train.eval_every=0"});
+  EXPECT_THROW(run_ranks(2,
+                         [&](Rank rank, Comm& comm) {
+                           Trainer trainer(r, comm, {.run_folder = run_folder("run"),
+                                                     .stop_requested = {}, .watch_tasks = {}, .print = {}});
+                           Engine& engine = trainer.engine();
+                           if (rank.value == 1) engine.buckets()[1].master.data<float>()[0] = NAN;
+                           engine.load_weights();
+                           trainer.run();
+                         }),
+               NumericsError);
+  EXPECT_EQ(checkpoint::latest(RunFolder::checkpoints(run_folder("run"))).folder, "");
+}
+
+TEST_F(TrainerTest, BadInputIsNamed) {
+  const auto message = [&](const Recipe& r, int ranks = 1) {
+    try {
+      train(r, "run", ranks);
+    } catch (const std::exception& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  Recipe missing = recipe();
+  missing.data.corpus = "nowhere";
+  EXPECT_NE(message(missing).find("nowhere"), std::string::npos);
+  EXPECT_NE(message(recipe(), 3).find("3"), std::string::npos);
+  train(recipe(), "run", 1);
+  const std::string other = message(recipe({"model.hidden_size=48"}));
+  EXPECT_NE(other.find("hidden_size"), std::string::npos) << other;
+  {
+    const RunFolder taken(run_folder("run"));
+    EXPECT_NE(message(recipe()).find("another process"), std::string::npos);
+  }
+  write_corpus(128);
+  const std::string vocabulary = message(recipe());
+  EXPECT_NE(vocabulary.find("128 tokens, but model.vocab_size is 64"), std::string::npos) << vocabulary;
+}
+
+// One rank fails alone; no rank hangs and rank 0 has the story.
+TEST_F(TrainerTest, AnErrorOfOneRankIsEveryRanks) {
+  std::mutex mutex;
+  std::map<int, std::string> errors;
+  run_ranks(3, [&](Rank rank, Comm& comm) {
+    try {
+      together(comm, [&] { if (rank.value == 2) throw DataError("disk full"); });
+    } catch (const std::exception& error) {
+      std::lock_guard lock(mutex);
+      errors[rank.value] = std::to_string(exit_code_of(error)) + " " + error.what();
+    }
+  });
+  EXPECT_EQ(errors[0], "3 rank 2: disk full");
+  EXPECT_EQ(errors[1].substr(0, 1), "3");
+  EXPECT_EQ(errors[2].substr(0, 1), "3");
+}
+
+}  // namespace
+}  // namespace strait

@@ -4,6 +4,10 @@
 #include <functional>
 #include <memory>
 
+#include "launch/commands/data.h"
+#include "launch/commands/eval.h"
+#include "launch/commands/export.h"
+#include "launch/commands/generate.h"
 #include "launch/commands/recipe.h"
 #include "launch/commands/train.h"
 
@@ -13,10 +17,12 @@ namespace {
 // The command that was chosen, to be run once the whole line has been understood.
 using Chosen = std::function<int()>;
 
-// Options live as long as their command.
+// A command with its options, which live as long as it does.
 template <class Options>
-std::shared_ptr<Options> options_of() {
-  return std::make_shared<Options>();
+std::shared_ptr<Options> on_chosen(CLI::App* command, Chosen& chosen, int (*run)(const Options&)) {
+  auto options = std::make_shared<Options>();
+  command->callback([options, run, &chosen] { chosen = [options, run] { return run(*options); }; });
+  return options;
 }
 
 void add_recipe(CLI::App* command, std::string& recipe, std::vector<std::string>& overrides) {
@@ -26,9 +32,15 @@ void add_recipe(CLI::App* command, std::string& recipe, std::vector<std::string>
       ->allow_extra_args(false);
 }
 
-void add_train(CLI::App& app, Chosen& chosen, StopSignal& stop) {
-  auto o = options_of<TrainOptions>();
+void add_model(CLI::App* command, std::string& model) {
+  command->add_option("--model", model, "a Hugging Face folder, a checkpoint, or a run (its newest checkpoint)")
+      ->required()
+      ->type_name("DIR");
+}
+
+void add_train(CLI::App& app, Chosen& chosen) {
   CLI::App* command = app.add_subcommand("train", "train, or go on training, a model from a recipe");
+  auto o = on_chosen(command, chosen, run_train);
   add_recipe(command, o->recipe, o->overrides);
   command->add_option("--run", o->run_folder, "folder of the run (default: run.dir/run.name of the recipe)")
       ->type_name("DIR");
@@ -40,7 +52,43 @@ void add_train(CLI::App& app, Chosen& chosen, StopSignal& stop) {
   command->add_flag("--json", o->json, "print lines of JSON");
   command->footer("Under mpirun, every process is a rank. The same command again goes on from the newest checkpoint.\n"
                   "SIGUSR1 to mpirun, or SIGTERM to a rank, saves and stops with exit code 143.");
-  command->callback([o, &chosen, &stop] { chosen = [o, &stop] { return run_train(*o, stop); }; });
+}
+
+void add_eval(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = app.add_subcommand("eval", "bits per byte and loss of a model on a text");
+  auto o = on_chosen(command, chosen, run_eval);
+  add_model(command, o->model);
+  command->add_option("--text", o->text, "a UTF-8 text")->required()->type_name("FILE");
+  command->add_option("--sequence-length", o->sequence_length, "tokens of a window (default: as trained)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
+  command->add_option("--threads", o->threads, "compute threads (default: all cores)")->check(CLI::Range(1, 4096));
+  command->add_flag("--json", o->json, "print JSON");
+}
+
+void add_generate(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = app.add_subcommand("generate", "text that a model writes");
+  auto o = on_chosen(command, chosen, run_generate);
+  add_model(command, o->model);
+  command->add_option("--prompt", o->prompt, "what the text begins with")->type_name("TEXT");
+  command->add_option("--max-tokens", o->max_tokens, "stop after so many")->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
+  command->add_option("--temperature", o->temperature, "0: always the likeliest token")->capture_default_str()
+      ->check(CLI::Range(0.0, 100.0));
+  command->add_option("--top-p", o->top_p, "sample from the likeliest tokens with this much probability")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
+  command->add_option("--seed", o->seed, "of the sampling; the same seed gives the same text")->capture_default_str();
+  command->add_option("--threads", o->threads, "compute threads (default: all cores)")->check(CLI::Range(1, 4096));
+  command->add_flag("--json", o->json, "print JSON");
+}
+
+void add_export(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = app.add_subcommand("export", "write a model as a Hugging Face folder");
+  auto o = on_chosen(command, chosen, run_export);
+  command->add_option("--from", o->from, "a checkpoint, or a run (its newest checkpoint)")->required()->type_name("DIR");
+  command->add_option("--to", o->to, "the new folder")->required()->type_name("DIR");
+  command->add_option("--dtype", o->dtype, "of the weights")->capture_default_str()
+      ->check(CLI::IsMember({"bf16", "fp32"}));
 }
 
 struct RecipeOptions {
@@ -52,30 +100,71 @@ struct RecipeOptions {
 void add_recipe_commands(CLI::App& app, Chosen& chosen) {
   CLI::App* group = app.add_subcommand("recipe", "explain recipe keys, show a recipe in full, check it");
   group->require_subcommand(1);
-  auto o = options_of<RecipeOptions>();
   CLI::App* explain = group->add_subcommand("explain", "what a key, a section, or everything means");
-  explain->add_option("key", o->key, "for example model.hidden_size, or model");
-  explain->callback([o, &chosen] { chosen = [o] { return run_recipe_explain(o->key); }; });
+  auto e = on_chosen<RecipeOptions>(explain, chosen, [](const RecipeOptions& o) { return run_recipe_explain(o.key); });
+  explain->add_option("key", e->key, "for example model.hidden_size, or model");
   CLI::App* show = group->add_subcommand("show", "the recipe with every default written out");
-  add_recipe(show, o->recipe, o->overrides);
-  show->callback([o, &chosen] { chosen = [o] { return run_recipe_show(o->recipe, o->overrides); }; });
+  auto s = on_chosen<RecipeOptions>(
+      show, chosen, [](const RecipeOptions& o) { return run_recipe_show(o.recipe, o.overrides); });
+  add_recipe(show, s->recipe, s->overrides);
   CLI::App* check = group->add_subcommand("check", "all problems of a recipe");
-  add_recipe(check, o->recipe, o->overrides);
-  check->add_option("--ranks", o->ranks, "also whether so many ranks can run it")->check(CLI::Range(1, 1 << 20));
-  check->callback([o, &chosen] {
-    chosen = [o] { return run_recipe_check(o->recipe, o->overrides, o->ranks); };
-  });
+  auto c = on_chosen<RecipeOptions>(
+      check, chosen, [](const RecipeOptions& o) { return run_recipe_check(o.recipe, o.overrides, o.ranks); });
+  add_recipe(check, c->recipe, c->overrides);
+  check->add_option("--ranks", c->ranks, "also whether so many ranks can run it")->check(CLI::Range(1, 1 << 20));
+}
+
+void add_prepare(CLI::App* group, Chosen& chosen) {
+  CLI::App* command = group->add_subcommand("prepare", "text files to a tokenizer and a corpus");
+  auto o = on_chosen(command, chosen, run_data_prepare);
+  command->add_option("--out", o->out, "the corpus's folder")->required()->type_name("DIR");
+  command->add_option("paths", o->paths, ".txt .md .pod .jsonl files, or folders of them")->required()
+      ->type_name("PATH");
+  CLI::Option* vocab = command->add_option("--vocab", o->vocab, "tokens of the tokenizer that is trained")
+                           ->capture_default_str()
+                           ->check(CLI::Range(int64_t{259}, int64_t{1} << 24));
+  command->add_option("--tokenizer", o->tokenizer, "use this tokenizer.json instead")->type_name("FILE")
+      ->excludes(vocab);
+  command->add_option("--held-out", o->held_out, "share of the documents kept from training")->capture_default_str()
+      ->check(CLI::Range(0.0, 0.9));
+  command->add_option("--max-document-bytes", o->max_document_bytes, "longer documents are cut at line ends")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{64}, int64_t{1} << 40));
+  command->add_option("--source", o->source, "where the text is from; kept in the corpus");
+  command->add_option("--licence", o->licence, "of the text; kept in the corpus");
+  command->add_flag("--replace", o->replace, "replace a corpus that is there");
+  command->add_flag("--json", o->json, "print JSON");
+}
+
+void add_data_commands(CLI::App& app, Chosen& chosen) {
+  CLI::App* group = app.add_subcommand("data", "make and look at corpora");
+  group->require_subcommand(1);
+  add_prepare(group, chosen);
+  CLI::App* inspect = group->add_subcommand("inspect", "what a corpus holds, and whether it is whole");
+  auto i = on_chosen(inspect, chosen, run_data_inspect);
+  inspect->add_option("corpus", i->corpus, "its folder")->required()->type_name("DIR");
+  inspect->add_flag("--json", i->json, "print JSON");
+  CLI::App* encode = group->add_subcommand("encode", "text to token ids");
+  auto e = on_chosen(encode, chosen, run_data_encode);
+  encode->add_option("--tokenizer", e->tokenizer, "tokenizer.json or its folder")->required()->type_name("FILE");
+  encode->add_option("file", e->file, "a UTF-8 text; - for standard input")->required()->type_name("FILE");
+  encode->add_flag("--special-tokens", e->add_special_tokens, "those of the tokenizer's template too");
+  encode->add_flag("--json", e->json, "print a JSON list");
 }
 
 }  // namespace
 
-int run_command_line(int argc, char** argv, StopSignal& stop) {
+int run_command_line(int argc, char** argv) {
   CLI::App app("Strait trains mixture-of-experts transformers through narrow links.", "strait");
   app.require_subcommand(1);
   app.set_version_flag("--version", "strait 0.1.0");
   Chosen chosen;
-  add_train(app, chosen, stop);
+  add_train(app, chosen);
+  add_eval(app, chosen);
+  add_generate(app, chosen);
+  add_export(app, chosen);
   add_recipe_commands(app, chosen);
+  add_data_commands(app, chosen);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -1,12 +1,10 @@
 // launch/command_line.h: the words and flags of `strait`, and the command they call.
 #pragma once
 
-#include "launch/trainer/stop_signal.h"
-
 namespace strait {
 
 // Runs the command that the arguments name and returns its exit code. --help prints and returns 0; a wrong command
 // line prints one message and returns 2. Exceptions of the command pass through.
-int run_command_line(int argc, char** argv, StopSignal& stop);
+int run_command_line(int argc, char** argv);
 
 }  // namespace strait

@@ -8,8 +8,7 @@
 
 int main(int argc, char** argv) {
   try {
-    strait::StopSignal stop;
-    return strait::run_command_line(argc, argv, stop);
+    return strait::run_command_line(argc, argv);
   } catch (const std::exception& error) {
     strait::print_error(error.what());
     return strait::exit_code_of(error);

@@ -7,6 +7,7 @@
 #include "launch/commands/ranks.h"
 #include "launch/trainer/agree.h"
 #include "launch/trainer/prediction.h"
+#include "launch/trainer/stop_signal.h"
 #include "launch/trainer/trainer.h"
 
 namespace strait {
@@ -34,7 +35,8 @@ void dry_run(const TrainOptions& options, const Recipe& recipe, int ranks) {
 
 }  // namespace
 
-int run_train(const TrainOptions& options, StopSignal& stop) {
+int run_train(const TrainOptions& options) {
+  StopSignal stop;
   return run_on_ranks(options.local_ranks, [&](Comm& comm, Watch* watch) {
     const bool first = comm.rank().value == 0;
     Recipe recipe;

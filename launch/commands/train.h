@@ -4,8 +4,6 @@
 #include <string>
 #include <vector>
 
-#include "launch/trainer/stop_signal.h"
-
 namespace strait {
 
 struct TrainOptions {
@@ -19,6 +17,7 @@ struct TrainOptions {
 };
 
 // Returns the exit code: 0, or 143 after a stop request was served. Errors as Trainer.
-int run_train(const TrainOptions& options, StopSignal& stop);
+// REQUIRES: this process has no other thread yet (see StopSignal).
+int run_train(const TrainOptions& options);
 
 }  // namespace strait

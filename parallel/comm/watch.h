@@ -41,7 +41,7 @@ struct WatchSettings {
   // Called once, on a thread of the Watch, with the line above, on the lowest surviving rank only,
   // before the Comm fails: the compute thread may be busy for longer than mpirun lets it live.
   // Must be quick and must not throw.
-  std::function<void(const std::string&)> on_loss;
+  std::function<void(const std::string&)> on_loss = {};
 };
 
 class Watch {

@@ -24,7 +24,7 @@ struct RopeTableSettings {
   double theta = 10000;
   int64_t rope_dim = 0;       // even
   int64_t max_positions = 0;  // positions 0 .. max_positions - 1
-  YarnScaling yarn;
+  YarnScaling yarn = {};
 };
 
 struct RopeTable {

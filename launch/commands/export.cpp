@@ -1,0 +1,94 @@
+#include "launch/commands/export.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <vector>
+
+#include "data/huggingface/files.h"
+#include "data/huggingface/model_folder.h"
+#include "launch/commands/model_source.h"
+#include "launch/commands/ranks.h"
+#include "launch/trainer/report.h"
+
+namespace strait {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kBufferElements = 1 << 18;
+
+DType dtype_of_option(const std::string& name) {
+  if (name == "bf16") return DType::bf16;
+  if (name == "fp32") return DType::f32;
+  throw RecipeError(fmt::format("--dtype: expected bf16 or fp32, got '{}'", name));
+}
+
+// The tokenizer of a source as a file, for as long as this lives.
+class TokenizerFile {
+ public:
+  explicit TokenizerFile(const ModelSource& source) {
+    if (!source.has_tokenizer()) return;
+    source.tokenizer();  // must be readable and fit the model
+    path_ = (fs::temp_directory_path() / fmt::format("strait-export-{}-tokenizer.json", ::getpid()))
+                .string();
+    huggingface::write_text(path_, source.tokenizer_json());
+  }
+  ~TokenizerFile() {
+    std::error_code ignored;
+    if (!path_.empty()) fs::remove(path_, ignored);
+  }
+  TokenizerFile(const TokenizerFile&) = delete;
+  TokenizerFile& operator=(const TokenizerFile&) = delete;
+  const std::string& path() const { return path_; }  // empty: there is none
+
+ private:
+  std::string path_;
+};
+
+void copy_tensor(ModelSource& source, const huggingface::TensorSpec& tensor,
+                 std::vector<float>& buffer, huggingface::ModelFolderWriter& writer) {
+  for (int64_t done = 0; done < tensor.numel(); done += kBufferElements) {
+    const auto count = static_cast<size_t>(std::min(kBufferElements, tensor.numel() - done));
+    const auto values = std::span(buffer).first(count);
+    source.read(tensor.name, done, values);
+    if (!std::ranges::all_of(values, [](float value) { return std::isfinite(value); }))
+      throw NumericsError(
+          fmt::format("{}: tensor {} has values that are not finite", source.path(), tensor.name));
+    writer.append(tensor.name, values);
+  }
+}
+
+}  // namespace
+
+int run_export(const ExportOptions& options) {
+  const DType dtype = dtype_of_option(options.dtype);
+  ModelSource source(options.from);
+  for (const std::string& line : source.skipped()) print_error("passed over: " + line);
+  {
+    const TokenizerFile tokenizer(source);
+    if (tokenizer.path().empty())
+      print_error(source.path() + ": has no tokenizer; the export has none either");
+    huggingface::ModelFolderWriter writer(options.to,
+                                          {.settings = source.settings(),
+                                           .dtype = dtype,
+                                           .tokens = source.tokens(),
+                                           .tokenizer_json = tokenizer.path()},
+                                          source.tensors());
+    std::vector<float> buffer(static_cast<size_t>(kBufferElements));
+    for (const huggingface::TensorSpec& tensor : source.tensors())
+      copy_tensor(source, tensor, buffer, writer);
+    writer.finish();
+  }
+  const huggingface::ModelFolderReader written(options.to);
+  int64_t bytes = 0;
+  for (const auto& [name, tensor] : written.tensors()) bytes += tensor.bytes;
+  fmt::print("exported {} to {}: {} tensors, {} of {} weights\n", source.path(), options.to,
+             written.tensors().size(), bytes_text(static_cast<double>(bytes)), options.dtype);
+  return 0;
+}
+
+}  // namespace strait

@@ -60,7 +60,7 @@ class Engine {
   ~Engine();
 
   // A window per sequence: sequence_length tokens, then 1 (2 with an MTP module) that only serve as targets.
-  // -1 as a target is not counted.
+  // -1 as a target is not counted; as an input it stands for any token.
   int64_t window_tokens() const;
   int64_t windows_per_step() const { return settings_.micro_batch * settings_.num_microbatches; }
 
@@ -89,6 +89,18 @@ class Engine {
   // Is told each compute task before it starts, so that others can say where this rank is.
   void watch_tasks(std::function<void(const Task& task)> watcher) { task_watcher_ = std::move(watcher); }
 
+  // Sees each MoE layer's route once it is made. T tokens of the micro-batch, K choices each. What the watcher changes
+  // in `ids` (i32) and `weights` (f32) is what the token does; both must go on fitting each other.
+  struct RouteView {
+    int microbatch = 0, layer = 0;
+    Tensor logits_TE, ids_TK, weights_TK;
+  };
+  void watch_routes(std::function<void(const RouteView& route)> watcher) { route_watcher_ = std::move(watcher); }
+  // Sees the sums over experts that come back to the tokens of a micro-batch, [T, H] FP32.
+  void watch_expert_sums(std::function<void(int microbatch, int layer, const Tensor& sums_TH)> watcher) {
+    sums_watcher_ = std::move(watcher);
+  }
+
   void request_stop() { stop_requested_ = true; }
   Context& ctx() { return *ctx_; }
   const Model& model() const { return model_; }
@@ -111,10 +123,14 @@ class Engine {
   void mlp_task(const Task& task);
   void experts_task(const Task& task);
   void head(const Task& task);
-  Tensor finish_layer(int layer);
+  Tensor finish_layer(int layer, int microbatch);
   void begin_layer_backward(int layer, Tensor d_out);
   bool is_mtp(int layer) const { return layer == static_cast<int>(model_.settings.num_hidden_layers); }
   bool is_last_hidden(int layer) const { return layer + 1 == static_cast<int>(model_.settings.num_hidden_layers); }
+
+  // engine_watch.cpp
+  void show_route(const Task& task, const AttentionPhase& phase);
+  void add_expert_sums(int layer, int microbatch, Tensor& hidden);
 
   // engine_boundary.cpp
   void gradient_norm();
@@ -161,6 +177,8 @@ class Engine {
   LaneBytes sent_at_commit_;
   std::function<void(const Tensor&, int64_t)> logits_watcher_;
   std::function<void(const Task&)> task_watcher_;
+  std::function<void(const RouteView&)> route_watcher_;
+  std::function<void(int, int, const Tensor&)> sums_watcher_;
 };
 
 }  // namespace strait

@@ -1,4 +1,5 @@
 // launch/engine/engine_tasks.cpp: forward and backward of one micro-batch, task by task.
+#include <algorithm>
 #include <cstring>
 
 #include "core/ops/elementwise.h"
@@ -6,6 +7,16 @@
 #include "parallel/expert/pair_map.h"
 
 namespace strait {
+
+namespace {
+
+// A target that is not counted may also be the next position's input, and then needs a row of the embedding.
+std::vector<int32_t> with_rows(std::vector<int32_t> ids) {
+  std::replace(ids.begin(), ids.end(), -1, 0);
+  return ids;
+}
+
+}  // namespace
 
 void Engine::embed(const Task& task) {
   if (task.pass == Pass::input_gradient) {
@@ -33,15 +44,14 @@ void Engine::embed(const Task& task) {
     mtp_targets_ = tokens(after_next);
     sums_[kMtpTargets] +=
         static_cast<double>(std::count_if(after_next.begin(), after_next.end(), [](int32_t t) { return t >= 0; }));
-    for (int32_t& id : next) id = std::max(id, 0);  // a masked target still needs a row as input
-    next_ids_ = tokens(next);
+    next_ids_ = tokens(with_rows(next));
   }
   embed_segment_ = std::make_unique<Segment>(*ctx_, layer_context_.mode, settings_.recompute);
-  embedded_ = embedding(*embed_segment_, tokens(ids), *model_.embedding);
+  embedded_ = embedding(*embed_segment_, tokens(with_rows(ids)), *model_.embedding);
 }
 
 // The layer's output: residual + MLP or shared experts + routed experts.
-Tensor Engine::finish_layer(int index) {
+Tensor Engine::finish_layer(int index, int microbatch) {
   Layer& layer = layers_[static_cast<size_t>(index)];
   const Tensor& residual = layer.attention.residual.get();
   Tensor hidden = ctx_->empty(residual.shape(), DType::f32, Purpose::activations);
@@ -50,7 +60,7 @@ Tensor Engine::finish_layer(int index) {
     add(*ctx_, layer.mlp.y.get(), hidden);
     layer.mlp.y.value.reset();
   }
-  if (layer.exchange) layer.exchange->add_sums(hidden);
+  if (layer.exchange) add_expert_sums(index, microbatch, hidden);
   layer.attention.segment->finish_forward();
   if (layer_context_.mode == Mode::inference) layer = {};
   return hidden;
@@ -96,7 +106,7 @@ void Engine::attention_task(const Task& task) {
     hidden = mtp_input_.hidden.get();
     mtp_input_.hidden.value.reset();
   } else {
-    hidden = index == 0 ? embedded_.get() : finish_layer(index - 1);
+    hidden = index == 0 ? embedded_.get() : finish_layer(index - 1, task.microbatch);
     if (index == 0) embedded_.value.reset();
   }
   layer = {};
@@ -105,6 +115,7 @@ void Engine::attention_task(const Task& task) {
   if (parameters.is_moe) bias = bias_tensor_.slice_rows(parameters.moe_index, 1).view({experts});
   layer.attention = attention_forward(layer_context_, parameters, hidden, bias);
   if (!parameters.is_moe) return;
+  if (route_watcher_) show_route(task, layer.attention);
   const Tensor& losses = layer.attention.balance_loss;
   if (losses.defined() && ctx_->device() == Device::cpu)
     for (const float loss : losses.span<float>()) sums_[kBalance] += loss;
@@ -176,7 +187,7 @@ void Engine::head(const Task& task) {
     };
   }
   phase = head_forward(layer_context_, mtp ? *model_.mtp->norm : *model_.norm, *model_.head,
-                       finish_layer(task.layer), objective, scale);
+                       finish_layer(task.layer, task.microbatch), objective, scale);
   if (ctx_->device() == Device::cpu)
     for (const float nll : phase.nll.span<float>()) sums_[mtp ? kMtpNll : kNll] += nll;
   if (mtp || !model_.has_mtp()) phase.segment->finish_forward();

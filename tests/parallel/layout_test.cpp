@@ -1,7 +1,6 @@
 // tests/parallel/layout_test.cpp: state moved between layouts of 4, 2, 3 and 1 ranks, and maps that prove nothing.
 #include "parallel/shard/layout.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <mutex>
@@ -15,8 +14,6 @@
 
 namespace strait {
 namespace {
-
-using testing::HasSubstr;
 
 constexpr StateKind kAllKinds[] = {StateKind::master, StateKind::first_moment, StateKind::second_moment,
                                    StateKind::bias};
@@ -40,6 +37,11 @@ ModelSettings small_model() {
   m.num_experts_per_tok = 3;
   m.num_nextn_predict_layers = 1;
   return m;
+}
+
+testing::AssertionResult has(const std::string& text, const std::string& part) {
+  if (text.find(part) != std::string::npos) return testing::AssertionSuccess();
+  return testing::AssertionFailure() << "no '" << part << "' in '" << text << "'";
 }
 
 // What one rank of a world of `size` ranks holds, on the first ranks of a larger one.
@@ -161,15 +163,12 @@ std::string problem_of(std::vector<Layout::Stretch> stretches) {
 TEST(Layout, ProvesThatEachElementHasOneHolder) {
   const auto b = stretch("b", 0, 4, 0);
   EXPECT_EQ(problem_of({stretch("a", 6, 4, 0), stretch("a", 0, 6, 1), b}), "");
-  EXPECT_THAT(problem_of({stretch("a", 0, 5, 0), stretch("a", 6, 4, 1), b}),
-              HasSubstr("master of a, elements 5 to 5: held by no rank"));
-  EXPECT_THAT(problem_of({stretch("a", 0, 7, 0), stretch("a", 6, 4, 2), b}),
-              HasSubstr("master of a, elements 6 to 6: held by ranks 0 and 2"));
-  EXPECT_THAT(problem_of({stretch("a", 0, 9, 0), b}), HasSubstr("elements 9 to 9: held by no rank"));
-  EXPECT_THAT(problem_of({stretch("a", 0, 11, 0), b}), HasSubstr("elements 10 to 10: past the tensor's end"));
-  EXPECT_THAT(problem_of({stretch("a", 0, 10, 0)}), HasSubstr("master of b, elements 0 to 3: held by no rank"));
-  EXPECT_THAT(problem_of({stretch("a", 0, 10, 0), b, stretch("c", 0, 1, 0)}),
-              HasSubstr("1 pieces belong to no tensor"));
+  EXPECT_TRUE(has(problem_of({stretch("a", 0, 5, 0), stretch("a", 6, 4, 1), b}), "master of a, elements 5 to 5: held by no rank"));
+  EXPECT_TRUE(has(problem_of({stretch("a", 0, 7, 0), stretch("a", 6, 4, 2), b}), "master of a, elements 6 to 6: held by ranks 0 and 2"));
+  EXPECT_TRUE(has(problem_of({stretch("a", 0, 9, 0), b}), "elements 9 to 9: held by no rank"));
+  EXPECT_TRUE(has(problem_of({stretch("a", 0, 11, 0), b}), "elements 10 to 10: past the tensor's end"));
+  EXPECT_TRUE(has(problem_of({stretch("a", 0, 10, 0)}), "master of b, elements 0 to 3: held by no rank"));
+  EXPECT_TRUE(has(problem_of({stretch("a", 0, 10, 0), b, stretch("c", 0, 1, 0)}), "1 pieces belong to no tensor"));
 }
 
 TEST(Layout, FindsTheHolder) {
@@ -196,7 +195,7 @@ TEST(Layout, ReshardRefusesWhatIsHeldTwiceOrNowhereOnAllRanks) {
       try {
         reshard(channel, {&from, 1}, {&to, static_cast<size_t>(rank.value == 1)});
       } catch (const InternalError& error) {
-        EXPECT_THAT(error.what(), HasSubstr(twice ? "elements 3 to 3: held by ranks 0 and 1" : "9 to 9: held by no rank"));
+        EXPECT_TRUE(has(error.what(), twice ? "elements 3 to 3: held by ranks 0 and 1" : "9 to 9: held by no rank"));
         std::lock_guard lock(mutex);
         ++refused;
       }

@@ -1,0 +1,26 @@
+// launch/commands/verify.h: `strait verify`.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "parallel/comm/comm.h"
+
+namespace strait {
+
+struct VerifyOptions {
+  std::string recipe;
+  std::vector<std::string> overrides;  // "a.b=c"
+  int64_t steps = 5;                   // compared one by one from the same state
+  int64_t free_steps = 20;             // of a run from the start, printed and not gated
+  int local_ranks = 1;                 // threads of this process as ranks
+  bool json = false;
+};
+
+// Compares the layout it is started in with one rank (verify_run.h) and prints what it found on rank 0. Returns the
+// exit code: 0 when all gates held, 5 when not. Errors: RecipeError, DataError, NumericsError, CommError.
+int run_verify(const VerifyOptions& options, Comm& comm);
+int run_verify(const VerifyOptions& options);  // under mpirun, alone, or with local_ranks threads
+
+}  // namespace strait

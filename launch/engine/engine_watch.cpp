@@ -1,0 +1,34 @@
+// launch/engine/engine_watch.cpp: what watchers are shown of a micro-batch in flight.
+#include "core/ops/elementwise.h"
+#include "launch/engine/engine_layer.h"
+
+namespace strait {
+
+// The logits are not kept by the phase; made again from the same operands they have the same bits.
+void Engine::show_route(const Task& task, const AttentionPhase& phase) {
+  const Parameter& router = *model_.layers[static_cast<size_t>(task.layer)].router;
+  Tensor x = phase.x.get();
+  if (x.dtype() != DType::f32) {
+    Tensor wide = ctx_->empty(x.shape(), DType::f32, Purpose::workspace);
+    cast(*ctx_, x, wide);
+    x = wide;
+  }
+  const Tensor logits = ctx_->empty({x.rows(), router.num_rows()}, DType::f32, Purpose::workspace);
+  linear(*ctx_, x, router.packed, logits);
+  route_watcher_({.microbatch = task.microbatch,
+                  .layer = task.layer,
+                  .logits_TE = logits,
+                  .ids_TK = phase.expert_ids,
+                  .weights_TK = phase.gate_weights.get()});
+}
+
+void Engine::add_expert_sums(int index, int microbatch, Tensor& hidden) {
+  ExpertExchange& exchange = *layers_[static_cast<size_t>(index)].exchange;
+  if (!sums_watcher_) return exchange.add_sums(hidden);
+  Tensor sums = ctx_->zeros(hidden.shape(), DType::f32, Purpose::workspace);
+  exchange.add_sums(sums);
+  sums_watcher_(microbatch, index, sums);
+  add(*ctx_, sums, hidden);
+}
+
+}  // namespace strait

@@ -1,0 +1,223 @@
+// tests/launch/verify_test.cpp: layouts of 2, 3 and 4 ranks against one rank, and errors that each gate must catch.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <mutex>
+
+#include "launch/commands/verify.h"
+#include "launch/commands/verify_run.h"
+#include "launch/trainer/agree.h"
+#include "parallel/comm/local.h"
+#include "parallel/comm/self.h"
+
+namespace strait {
+namespace {
+
+Recipe tiny_recipe(int expert, const std::string& precision, const std::string& wire = "") {
+  Recipe recipe;
+  ModelSettings& m = recipe.model;
+  m.vocab_size = 160;
+  m.hidden_size = 32;
+  m.num_hidden_layers = 3;
+  m.first_k_dense_replace = 1;
+  m.initializer_range = 0.1;
+  m.num_attention_heads = 2;
+  m.q_lora_rank = 12;
+  m.kv_lora_rank = 16;
+  m.qk_nope_head_dim = 12;
+  m.qk_rope_head_dim = 4;
+  m.v_head_dim = 12;
+  m.intermediate_size = 48;
+  m.moe_intermediate_size = 16;
+  m.n_routed_experts = 8;
+  m.n_shared_experts = 1;
+  m.num_experts_per_tok = 3;
+  m.n_group = 4;
+  m.topk_group = 2;
+  m.num_nextn_predict_layers = 1;
+  recipe.balance.sequence_loss_alpha = 0.01;
+  recipe.schedule.kind = "constant";
+  recipe.schedule.peak_lr = 1e-3;
+  recipe.train.steps = 100;
+  recipe.train.global_batch = 12;
+  recipe.train.sequence_length = 16;
+  recipe.train.precision = precision;
+  recipe.train.threads = 1;
+  recipe.parallel.expert = expert;
+  recipe.parallel.combine_wire = wire;
+  recipe.run.name = "tiny";
+  return recipe;
+}
+
+// What rank 0 reports, after all ranks have agreed on whether it is well.
+VerifyReport verify_on(int ranks, const Recipe& recipe, const VerifyPlan& plan) {
+  VerifyReport report;
+  int passed = 0;
+  std::mutex mutex;
+  run_ranks(ranks, [&](Rank rank, Comm& comm) {
+    VerifyReport mine = verify(recipe, plan, comm);
+    std::lock_guard lock(mutex);
+    passed += mine.passed();
+    if (rank.value == 0) report = std::move(mine);
+  });
+  EXPECT_EQ(passed, report.passed() ? ranks : 0);
+  return report;
+}
+
+const Gate& gate_of(const VerifyReport& report, const std::string& name) {
+  for (const Gate& gate : report.gates)
+    if (gate.name == name) return gate;
+  throw std::runtime_error("no gate " + name);
+}
+
+struct Case {
+  int ranks, expert;
+  const char *precision, *wire;
+};
+
+class Verify : public testing::TestWithParam<Case> {};
+
+TEST_P(Verify, GatesHold) {
+  const auto [ranks, expert, precision, wire] = GetParam();
+  const VerifyReport report = verify_on(ranks, tiny_recipe(expert, precision, wire), {.steps = 3, .free_steps = 4});
+  EXPECT_TRUE(report.passed()) << to_table(report);
+  for (const Gate& gate : report.gates) EXPECT_TRUE(gate.seen) << gate.name;
+  EXPECT_EQ(report.choices, 3 * 12 * 16 * 3 * 3);  // steps, sequences, tokens, MoE layers, top 3
+  EXPECT_EQ(report.free_run.size(), 4u);
+  EXPECT_NEAR(report.free_run[3].loss, report.free_run[3].reference_loss, 0.05);
+  EXPECT_EQ(gate_of(report, "expert sums").gates(), std::string(wire) == "fp32" || std::string(precision) == "fp32");
+}
+
+INSTANTIATE_TEST_SUITE_P(Local, Verify,
+                         testing::Values(Case{2, 1, "fp32", ""}, Case{2, 2, "fp32", ""}, Case{3, 1, "fp32", ""},
+                                         Case{4, 1, "fp32", ""}, Case{4, 2, "fp32", ""}, Case{4, 4, "fp32", ""},
+                                         Case{2, 2, "bf16", ""}, Case{3, 1, "bf16", ""}, Case{4, 2, "bf16", ""},
+                                         Case{4, 4, "bf16", ""}, Case{4, 4, "bf16", "fp32"}),
+                         [](const auto& info) {
+                           const Case& c = info.param;
+                           return "Ranks" + std::to_string(c.ranks) + "Expert" + std::to_string(c.expert) +
+                                  c.precision + (*c.wire ? std::string("Wire") + c.wire : "");
+                         });
+
+TEST(VerifyCatches, OneGradientOnOneRank) {
+  std::string tampered;
+  const auto report = verify_on(
+      3, tiny_recipe(1, "fp32"),
+      {.steps = 2, .free_steps = 0, .tamper = [&](VerifyMoment moment, int64_t step, Engine& layout, Rank rank) {
+         if (moment != VerifyMoment::summed || step != 1 || rank.value != 2) return;
+         const Bucket& bucket = layout.buckets().back();
+         const ShardPiece piece = pieces_of_shard(bucket).at(0);
+         for (int64_t i = 0; i < piece.count; ++i)
+           bucket.gradients.data<float>()[bucket.shard_begin() + piece.shard_offset + i] *= 1.001f;
+         tampered = piece.part->name;
+       }});
+  const Gate& gradients = gate_of(report, "gradients");
+  EXPECT_FALSE(gradients.held());
+  EXPECT_LT(gradients.worst, 2e-3);
+  EXPECT_EQ(gradients.where, tampered + " (MTP module, rank 2, step 2)");
+  EXPECT_TRUE(gate_of(report, "loss").held());
+  EXPECT_TRUE(gate_of(report, "routes").held());
+}
+
+TEST(VerifyCatches, AnUpdateWithAnotherMoment) {
+  const auto report = verify_on(
+      2, tiny_recipe(2, "fp32"),
+      {.steps = 2, .free_steps = 0, .tamper = [](VerifyMoment moment, int64_t step, Engine& layout, Rank rank) {
+         if (moment != VerifyMoment::summed || step != 1 || rank.value != 1) return;
+         Bucket& bucket = layout.buckets().back();
+         for (float& m : bucket.first_moment.span<float>()) m *= 1.1f;
+       }});
+  EXPECT_TRUE(gate_of(report, "gradients").held()) << to_table(report);
+  EXPECT_FALSE(gate_of(report, "update").held());
+  EXPECT_NE(gate_of(report, "update").where.find("MTP module, rank 1, step 2"), std::string::npos);
+}
+
+TEST(VerifyCatches, OneExpertWithOtherWeights) {
+  const auto report = verify_on(
+      2, tiny_recipe(2, "fp32"),
+      {.steps = 1, .free_steps = 0, .tamper = [](VerifyMoment moment, int64_t, Engine& layout, Rank rank) {
+         if (moment != VerifyMoment::loaded) return;
+         Parameter& down = *layout.model().layers[1].experts_down;
+         if (rank.value == 1) down.weight.data<float>()[0] += 1e-3f;
+         down.packed.pack(layout.ctx(), down.weight, down.dtype);
+       }});
+  const Gate& sums = gate_of(report, "expert sums");
+  EXPECT_FALSE(sums.held());
+  EXPECT_EQ(sums.where.find("layer 1, "), 0u) << sums.where;
+  EXPECT_FALSE(gate_of(report, "loss").held() && gate_of(report, "gradients").held());
+}
+
+TEST(VerifyCatches, ABiasThatOnlyOneRankHas) {
+  const auto report = verify_on(
+      3, tiny_recipe(1, "fp32"),
+      {.steps = 1, .free_steps = 0, .tamper = [](VerifyMoment moment, int64_t, Engine& layout, Rank rank) {
+         if (moment != VerifyMoment::loaded) return;
+         if (rank.value == 1) layout.selection_bias()[2] += 0.05f;  // layer 1, expert 2
+         layout.load_weights();
+       }});
+  EXPECT_FALSE(gate_of(report, "routes").held());
+  EXPECT_EQ(gate_of(report, "routes").where.find("layer 1, rank 1, step 1"), 0u) << gate_of(report, "routes").where;
+  EXPECT_GT(report.flips, 0);
+  EXPECT_EQ(gate_of(report, "router logits").worst, 0);  // replayed: nothing else differs
+  EXPECT_TRUE(gate_of(report, "gradients").held()) << to_table(report);
+  EXPECT_FALSE(gate_of(report, "selection bias").held());
+}
+
+TEST(VerifyCatches, ARunWithOtherBits) {
+  const auto report = verify_on(
+      2, tiny_recipe(1, "bf16"),
+      {.steps = 2, .free_steps = 1, .tamper = [](VerifyMoment moment, int64_t, Engine& layout, Rank rank) {
+         if (moment == VerifyMoment::repeated && rank.value == 1)
+           layout.buckets()[0].second_moment.data<float>()[0] += 1.0f;
+       }});
+  const Gate& twice = gate_of(report, "same layout twice");
+  EXPECT_EQ(twice.worst, 1);
+  EXPECT_NE(twice.where.find("rank 1"), std::string::npos);
+  for (const Gate& gate : report.gates) EXPECT_EQ(gate.held(), &gate != &twice) << gate.name;
+}
+
+// BF16 noise flips routes now and then; here it is made certain, and small enough to count as noise.
+TEST(Verify, FlipsWithinNoiseAreReplayed) {
+  Recipe recipe = tiny_recipe(2, "fp32");
+  const auto report = verify_on(
+      2, recipe, {.steps = 1, .free_steps = 0, .tamper = [](VerifyMoment moment, int64_t, Engine& layout, Rank) {
+        if (moment != VerifyMoment::loaded) return;
+        Parameter& router = *layout.model().layers[2].router;
+        for (float& weight : router.weight.span<float>()) weight *= 1.01f;
+        router.packed.pack(layout.ctx(), router.weight, router.dtype);
+      }});
+  EXPECT_TRUE(gate_of(report, "routes").held());
+  EXPECT_NEAR(gate_of(report, "router logits").worst, 0.01, 1e-3);
+  EXPECT_FALSE(gate_of(report, "router logits").held());
+}
+
+TEST(Verify, OneRankAgainstItself) {
+  const auto comm = self_comm();
+  const VerifyReport report = verify(tiny_recipe(1, "fp32"), {.steps = 1, .free_steps = 0}, *comm);
+  EXPECT_TRUE(report.passed());
+  for (const Gate& gate : report.gates) EXPECT_EQ(gate.worst, 0) << gate.name;
+}
+
+TEST(Verify, RefusesALayoutThatDoesNotFit) {
+  EXPECT_THROW(run_ranks(3, [](Rank, Comm& comm) { verify(tiny_recipe(2, "fp32"), {}, comm); }), Error);
+}
+
+TEST(VerifyReport, SaysWhatFailed) {
+  VerifyReport report;
+  report.recipe = "a\"b";
+  report.gates = {{.name = "loss", .unit = "relative", .limit = 1e-6}, {.name = "update", .unit = "relative L2"}};
+  report.gates[0].see(5e-7, "step 1");
+  report.gates[1].see(0.5, "x");
+  EXPECT_TRUE(report.passed());
+  EXPECT_NE(to_table(report).find("all gates held"), std::string::npos);
+  report.gates[0].see(std::nan(""), "step 2");
+  report.gates[0].see(1, "step 3");
+  EXPECT_FALSE(report.passed());
+  EXPECT_EQ(report.gates[0].where, "step 2");
+  EXPECT_NE(to_table(report).find("FAILED"), std::string::npos);
+  EXPECT_NE(to_json(report).find(R"("recipe":"a\"b")"), std::string::npos);
+  EXPECT_NE(to_json(report).find(R"({"name":"loss","worst":null,"limit":1e-06,"status":"FAILED")"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace strait

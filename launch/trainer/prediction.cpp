@@ -2,11 +2,35 @@
 
 #include <fmt/format.h>
 
+#include <cstdlib>
+#include <fstream>
+
 #include "launch/engine/engine_settings.h"
 #include "launch/trainer/report.h"
 #include "recipes/check.h"
 
 namespace strait {
+namespace {
+
+// A line "VmHWM:    1234 kB" of /proc/self/status, in bytes.
+int64_t process_bytes(const std::string& key) {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.rfind(key + ":", 0) == 0) return std::strtoll(line.c_str() + key.size() + 1, nullptr, 10) * 1024;
+  return 0;
+}
+
+int64_t of(const MemoryUse& use, int purpose) { return use.bytes[static_cast<size_t>(purpose)]; }
+const char* purpose_name(int purpose) { return name_of(static_cast<Purpose>(purpose)); }
+
+std::string by_purpose(const MemoryUse& use) {
+  std::string text;
+  for (int purpose = 0; purpose < kNumPurposes; ++purpose)
+    text += fmt::format("\"{}\":{},", purpose_name(purpose), of(use, purpose));
+  return fmt::format("{{{}\"total\":{}}}", text, use.total());
+}
+
+}  // namespace
 
 double predict_flops_per_token(const Recipe& recipe) {
   EngineSettings settings = engine_settings(recipe, Mesh(1, 1, 1), 1);
@@ -52,22 +76,47 @@ std::string to_table(const Recipe& recipe, const Prediction& p) {
                       p.flops_per_token * tokens);
   text += "memory of one rank at the peak of a step, expert load even (predicted):\n";
   for (int purpose = 0; purpose < kNumPurposes; ++purpose)
-    text += fmt::format("  {:<16}{:>14}\n", name_of(static_cast<Purpose>(purpose)),
-                        bytes_text(static_cast<double>(p.memory.bytes[static_cast<size_t>(purpose)])));
+    text += fmt::format("  {:<16}{:>14}\n", purpose_name(purpose),
+                        bytes_text(static_cast<double>(of(p.memory, purpose))));
   return text + fmt::format("  {:<16}{:>14}", "total", bytes_text(static_cast<double>(p.memory.total())));
 }
 
 std::string to_json(const Recipe& recipe, const Prediction& p) {
-  std::string memory;
-  for (int purpose = 0; purpose < kNumPurposes; ++purpose)
-    memory += fmt::format("{}\"{}\":{}", purpose == 0 ? "" : ",", name_of(static_cast<Purpose>(purpose)),
-                          p.memory.bytes[static_cast<size_t>(purpose)]);
   return fmt::format(
       R"({{"kind":"dry_run","ranks":{},"expert":{},"parameters":{},"active_parameters":{},"mtp_parameters":{},)"
-      R"("flops_per_token":{},"tokens":{},"memory_bytes":{{{},"total":{}}}}})",
+      R"("flops_per_token":{},"tokens":{},"memory_bytes":{}}})",
       p.ranks, recipe.parallel.expert, p.parameters.total, p.parameters.active, p.parameters.mtp_total,
       p.flops_per_token, recipe.train.steps * recipe.train.global_batch * recipe.train.sequence_length,
-      memory, p.memory.total());
+      by_purpose(p.memory));
+}
+
+MeasuredMemory measure_memory(const Memory& memory, int64_t rss_start_bytes) {
+  return {.tensors = memory.at_peak(),
+          .rss_start_bytes = rss_start_bytes,
+          .rss_peak_bytes = process_bytes("VmHWM")};
+}
+
+int64_t resident_bytes() { return process_bytes("VmRSS"); }
+
+std::string memory_table(const MemoryUse& predicted, const MeasuredMemory& measured) {
+  const auto line = [](const char* name, int64_t a, int64_t b) {
+    return fmt::format("  {:<16}{:>12}{:>12}\n", name, bytes_text(static_cast<double>(a)),
+                       bytes_text(static_cast<double>(b)));
+  };
+  std::string text = "memory of rank 0     predicted    measured\n";
+  for (int purpose = 0; purpose < kNumPurposes; ++purpose)
+    text += line(purpose_name(purpose), of(predicted, purpose), of(measured.tensors, purpose));
+  text += line("total", predicted.total(), measured.tensors.total());
+  return text + fmt::format("  resident memory of the process: {} at the start, {} more at its peak",
+                            bytes_text(static_cast<double>(measured.rss_start_bytes)),
+                            bytes_text(static_cast<double>(measured.rss_peak_bytes - measured.rss_start_bytes)));
+}
+
+std::string memory_json(const MemoryUse& predicted, const MeasuredMemory& measured) {
+  return fmt::format(
+      R"({{"kind":"memory","predicted_bytes":{},"measured_bytes":{},"rss_start_bytes":{},"rss_peak_bytes":{}}})",
+      by_purpose(predicted), by_purpose(measured.tensors), measured.rss_start_bytes,
+      measured.rss_peak_bytes);
 }
 
 }  // namespace strait

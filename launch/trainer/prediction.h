@@ -23,6 +23,16 @@ struct Prediction {
 // Errors: RecipeError when the layout does not fit (check_layout).
 Prediction predict(const Recipe& recipe, int64_t ranks);
 
+// What one rank took, beside what was predicted.
+struct MeasuredMemory {
+  MemoryUse tensors;                               // at their peak
+  int64_t rss_start_bytes = 0, rss_peak_bytes = 0;  // of the process
+};
+MeasuredMemory measure_memory(const Memory& memory, int64_t rss_start_bytes);
+int64_t resident_bytes();  // of this process now
+std::string memory_table(const MemoryUse& predicted, const MeasuredMemory& measured);
+std::string memory_json(const MemoryUse& predicted, const MeasuredMemory& measured);
+
 std::string to_table(const Recipe& recipe, const Prediction& prediction);
 std::string to_json(const Recipe& recipe, const Prediction& prediction);
 

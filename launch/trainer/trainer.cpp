@@ -72,6 +72,7 @@ Trainer::Trainer(const Recipe& recipe, Comm& comm, TrainerOptions options)
       folder_ = std::make_unique<RunFolder>(options_.run_folder);
       folder_->write_recipe(to_yaml(recipe_));
     }
+    rss_start_bytes_ = resident_bytes();
     engine_ = std::make_unique<Engine>(
         engine_settings(recipe_, mesh_, threads_of_rank(recipe_, comm_)), mesh_, comm_.rank(),
         &comm_, Device::cpu);
@@ -194,6 +195,7 @@ Outcome Trainer::run() {
   }
   if (!stopping_ && train.eval_every > 0 && evaluated_step_ != started_) evaluate();
   if (saved_step_ != started_) save();
+  if (run_steps_ > 0) report_memory();
   return stopping_ && started_ < train.steps ? Outcome::stopped : Outcome::finished;
 }
 
@@ -279,6 +281,13 @@ void Trainer::save() {
     checkpoint::prune(root, static_cast<int>(recipe_.train.keep_checkpoints));
   print(fmt::format("saved {} ({} in {:.1f} s)", checkpoint::step_folder(root, started_),
                     bytes_text(static_cast<double>(bytes)), seconds_since(start)));
+}
+
+void Trainer::report_memory() {
+  if (!first_rank_) return;
+  const MemoryUse predicted = predict(recipe_, comm_.size()).memory;
+  const MeasuredMemory measured = measure_memory(engine_->ctx().memory(), rss_start_bytes_);
+  print(options_.json ? memory_json(predicted, measured) : memory_table(predicted, measured));
 }
 
 void Trainer::print(const std::string& line) {

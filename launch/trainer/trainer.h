@@ -47,6 +47,7 @@ class Trainer {
   void write(const std::string& line, const std::string& json);
   double lr_of_last_step() const;
   void settle();
+  void report_memory();
 
   const Recipe recipe_;
   Comm& comm_;
@@ -67,6 +68,7 @@ class Trainer {
   double step_seconds_ = 0;  // of the step last started
   double run_seconds_ = 0;
   int64_t run_steps_ = 0;    // since this start
+  int64_t rss_start_bytes_ = 0;
 };
 
 }  // namespace strait

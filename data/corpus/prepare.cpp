@@ -255,7 +255,7 @@ PrepareResult prepare_corpus(const PrepareSettings& settings, const Progress& pr
 
   HeldOutRule rule(settings.held_out);
   documents.for_each(PreparePhase::read, [&](std::string_view document) { rule.see(document); });
-  if (!rule.can_split())
+  if (!rule.decide())
     throw DataError(
         fmt::format("{}: expected two different documents at least, one to train on and one held "
                     "out; give more text or a smaller limit of bytes a document",

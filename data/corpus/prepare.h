@@ -20,7 +20,7 @@ struct PrepareSettings {
   std::string out = {};                 // the corpus folder
   std::string tokenizer = {};           // a tokenizer.json to use; empty: one is trained
   int64_t vocab_size = 8192;            // of a trained one
-  double held_out = 0.05;               // fraction of the documents
+  double held_out = 0.05;               // fraction of the bytes, in whole documents
   int64_t max_document_bytes = int64_t{32} << 10;
   std::string source = {}, licence = {};  // put into the corpus as they are
   bool replace = false;                   // of a corpus that is in `out` already

@@ -1,20 +1,26 @@
-"""Compares data/tokenizer with the library `tokenizers`, id by id.
+"""Compares data/tokenizer with the library `tokenizers`, id by id, and the speed of the two on one core.
 
-  python compare.py ENCODER [--real-mb 4] [--made-up-mb 5] [--seed 1] [--work DIR]
+  cmake --build --preset release --target tokenizer_tool
+  python compare.py build/release/tests/data/tokenizer_tool [--real-mb 6] [--made-up-mb 6] [--seed 1] [--all]
 
-ENCODER is a program called as `ENCODER tokenizer.json IN OUT [special]`: IN holds texts, each as a 32-bit length and its
-bytes; OUT gets for each text a 32-bit count, the ids, and the decoded text in the form of IN
-(tests/oracle/tokenizers/encoder.cpp).
+Texts: files found on this machine (English, code), made-up mixtures of English, Chinese, Japanese, code, emoji, marks and
+random valid Unicode, and every code point between letters, digits and marks. Tokenizers: one that Strait trained on half
+of such text (its merges are compared with those of `tokenizers`' trainer as well), and small ones with the normalisers,
+patterns and processors of published families (families.py). Exit code 1 if anything differs.
 """
 
 import argparse
+import json
 import os
 import struct
 import subprocess
 import sys
 import tempfile
+import time
 
-from tokenizers import Tokenizer
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 import families
 import texts as texts_module
@@ -35,56 +41,109 @@ def unpack(data):
         at += 4 + size
 
 
-def compare(name, json_text, texts, encoder, work):
-    """The number of texts that differ."""
-    path = os.path.join(work, f"{name}.json")
-    with open(path, "w", encoding="utf-8") as out:
-        out.write(json_text)
-    with open(os.path.join(work, "in"), "wb") as out:
-        out.write(pack(texts))
-    reference = Tokenizer.from_str(json_text)
-    bad = 0
-    total = 0
-    for special in (False, True):
-        command = [encoder, path, os.path.join(work, "in"), os.path.join(work, "out")]
-        subprocess.run(command + (["special"] if special else []), check=True)
-        encodings = reference.encode_batch(texts, add_special_tokens=special)
-        with open(os.path.join(work, "out"), "rb") as results:
+class Comparison:
+    def __init__(self, tool, work):
+        self.tool, self.work = tool, work
+        self.num_bytes = self.num_ids = self.num_different = 0
+
+    def run_tool(self, *arguments):
+        return float(subprocess.run([self.tool, *arguments], check=True, capture_output=True, text=True).stdout)
+
+    def report(self, name, *what):
+        self.num_different += 1
+        if self.num_different <= 10:
+            print(f"{name}:", *what)
+
+    def compare(self, name, kind, path, texts, special=False):
+        """Encodes and decodes all texts with both."""
+        reference = Tokenizer.from_file(path)
+        packed, out = os.path.join(self.work, "texts"), os.path.join(self.work, "ids")
+        with open(packed, "wb") as file:
+            file.write(pack(texts))
+        ours_s = self.run_tool("encode", path, packed, out, *(["special"] if special else []))
+        with open(out, "rb") as results:
             ours = list(unpack(results.read()))
         assert len(ours) == len(texts)
-        for text, encoding, (ids, decoded) in zip(texts, encodings, ours):
-            total += len(encoding.ids)
-            if ids != encoding.ids:
-                where = next((i for i, (a, b) in enumerate(zip(ids, encoding.ids)) if a != b), min(len(ids), len(encoding.ids)))
-                bad += 1
-                if bad <= 5:
-                    print(f"{name}: id {where}: {encoding.tokens[where - 2:where + 4]} here "
-                          f"{[reference.id_to_token(i) for i in ids[where - 2:where + 4]]}")
-            elif decoded != reference.decode(encoding.ids, skip_special_tokens=False):
-                bad += 1
-                if bad <= 5:
-                    print(f"{name}: decoded differs: {decoded[:80]!r}")
-    print(f"{name}: {len(texts)} texts, {sum(len(t.encode()) for t in texts)} bytes, {total} ids, {bad} differ", flush=True)
-    return bad
+        before, num_ids, theirs_s = self.num_different, 0, 0.0
+        for first in range(0, len(texts), 64):
+            start = time.perf_counter()
+            encodings = reference.encode_batch_fast(texts[first:first + 64], add_special_tokens=special)
+            theirs_s += time.perf_counter() - start
+            for encoding, (ids, decoded) in zip(encodings, ours[first:]):
+                num_ids += len(ids)
+                if ids != encoding.ids:
+                    same = (i for i, (a, b) in enumerate(zip(ids, encoding.ids)) if a != b)
+                    where = next(same, min(len(ids), len(encoding.ids)))
+                    here = [reference.id_to_token(i) for i in ids[max(0, where - 2):where + 4]]
+                    self.report(name, f"id {where}: {encoding.tokens[max(0, where - 2):where + 4]} here {here}")
+                elif decoded != reference.decode(ids, skip_special_tokens=False):
+                    self.report(name, f"decoded differs: {decoded[:80]!r}")
+        num_bytes = sum(len(text.encode()) for text in texts)
+        self.num_ids += num_ids
+        self.num_bytes += num_bytes
+        print(f"{name:12} {kind:12} {len(texts):6} texts {num_bytes / 1e6:6.2f} MB {num_ids:9} ids "
+              f"{self.num_different - before:3} differ   {num_bytes / 1e6 / ours_s:6.2f} MB/s, tokenizers "
+              f"{num_bytes / 1e6 / theirs_s:5.2f}: {theirs_s / ours_s:5.1f} times as fast", flush=True)
+
+    def train(self, texts, vocab_size):
+        """Trains with both; returns the path of Strait's tokenizer.json."""
+        training = os.path.join(self.work, "training")
+        path = os.path.join(self.work, "trained.json")
+        with open(training, "wb") as out:
+            out.write(pack(texts))
+        ours_s = self.run_tool("train", path, str(vocab_size), training)
+        ours = Tokenizer.from_file(path)
+        theirs = Tokenizer(models.BPE())
+        theirs.pre_tokenizer = ours.pre_tokenizer
+        names = [token["content"] for token in json.loads(ours.to_str())["added_tokens"]]
+        start = time.perf_counter()
+        theirs.train_from_iterator(texts, trainers.BpeTrainer(
+            vocab_size=vocab_size, show_progress=False, special_tokens=names,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+        theirs_s = time.perf_counter() - start
+        ours_model, theirs_model = (json.loads(t.to_str())["model"] for t in (ours, theirs))
+        equal = sum(a == b for a, b in zip(ours_model["merges"], theirs_model["merges"]))
+        megabytes = sum(len(text.encode()) for text in texts) / 1e6
+        print(f"trained on {megabytes:.1f} MB to {vocab_size} tokens in {ours_s:.2f} s (tokenizers {theirs_s:.2f} s): "
+              f"{equal} of {len(theirs_model['merges'])} merges equal", flush=True)
+        if ours_model["merges"] != theirs_model["merges"] or ours_model["vocab"] != theirs_model["vocab"]:
+            self.report("trainer", "merges or vocabulary differ")
+        return path
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("encoder")
-    parser.add_argument("--real-mb", type=float, default=4)
-    parser.add_argument("--made-up-mb", type=float, default=5)
+    parser.add_argument("tool")
+    parser.add_argument("--real-mb", type=float, default=6)
+    parser.add_argument("--made-up-mb", type=float, default=6)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--vocab", type=int, default=3000)
-    parser.add_argument("--work", default=None)
+    parser.add_argument("--vocab", type=int, default=8192)
+    parser.add_argument("--all", action="store_true", help="all of families.py, not only the published patterns")
+    parser.add_argument("--real", nargs="*", default=[], help="more folders to take text from")
     arguments = parser.parse_args()
-    work = arguments.work or tempfile.mkdtemp()
-    training = texts_module.corpus(arguments.seed + 1000, 1_000_000, 1_500_000)
-    texts = texts_module.corpus(arguments.seed, int(arguments.made_up_mb * 1e6), int(arguments.real_mb * 1e6))
-    texts += list(texts_module.every_code_point())
-    texts += ["", " ", "\n", "a" * 5000, " " * 5000, "1" * 1000, "\u0301" * 300]
-    bad = sum(compare(name, json_text, texts, arguments.encoder, work)
-              for name, json_text in families.all_families(training, arguments.vocab).items())
-    sys.exit(1 if bad else 0)
+    training = [text for text in texts_module.corpus(arguments.seed + 1000, 3_000_000, 3_000_000, arguments.real)
+                if "<\uff5c" not in text]  # special tokens: the other trainer takes them for words
+    kinds = {"real files": list(texts_module.real_files(int(arguments.real_mb * 1e6), arguments.real)),
+             "made up": texts_module.corpus(arguments.seed, int(arguments.made_up_mb * 1e6), 0),
+             "code points": list(texts_module.every_code_point()),
+             "odd ones": ["", " ", "\n", "a" * 5000, " " * 5000, "1" * 1000, "\u0301" * 300, "\ufeff", "\0" * 100]}
+    with tempfile.TemporaryDirectory() as work:
+        comparison = Comparison(arguments.tool, work)
+        paths = {"trained": comparison.train(training, arguments.vocab)}
+        for name, json_text in families.all_families(training[::4], 3000).items():
+            paths[name] = os.path.join(work, f"{name}.json")
+            with open(paths[name], "w", encoding="utf-8") as out:
+                out.write(json_text)
+        if not arguments.all:
+            paths = {name: paths[name] for name in ("trained", "deepseek_v3", "qwen2", "llama3")}
+        for name, path in paths.items():
+            for kind, texts in kinds.items():
+                comparison.compare(name, kind, path, texts)
+            comparison.compare(name, "with special", path, kinds["made up"][::10], special=True)
+    print(f"{len(paths)} tokenizers, {comparison.num_bytes / 1e6:.1f} MB of text, {comparison.num_ids} ids: "
+          f"{comparison.num_different} differences")
+    sys.exit(1 if comparison.num_different else 0)
 
 
-main()
+if __name__ == "__main__":
+    main()

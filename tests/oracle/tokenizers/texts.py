@@ -75,13 +75,13 @@ def every_code_point():
         chunk = points[start:start + block]
         yield " ".join(chunk)
         yield "".join(chunk)
-        yield "".join(f"a{c}1{c}\u0323{c}\n" for c in chunk)
+        yield "".join(f"a{c}1{c}\u0323\n" for c in chunk)
 
 
-def real_files(limit_bytes):
+def real_files(limit_bytes, folders=()):
     """Text files found on this machine (documentation and source), up to limit_bytes."""
     total = 0
-    patterns = ("/usr/share/perl/**/*.pod", "/usr/share/doc/**/*.txt", "/usr/include/**/*.h", "/usr/lib/python3*/*.py",
+    patterns = tuple(f"{folder}/**/*.*" for folder in folders) + ("/usr/share/perl/**/*.pod", "/usr/share/doc/**/*.txt", "/usr/include/**/*.h", "/usr/lib/python3*/*.py",
                 "/usr/local/lib/python3*/*.py", "/usr/share/i18n/locales/*", "/usr/share/common-licenses/*")
     for pattern in patterns:
         for path in sorted(glob.glob(pattern, recursive=True)):
@@ -97,9 +97,9 @@ def real_files(limit_bytes):
                 return
 
 
-def corpus(seed, made_up_bytes, real_bytes):
+def corpus(seed, made_up_bytes, real_bytes, folders=()):
     rng = random.Random(seed)
-    texts = list(real_files(real_bytes))
+    texts = list(real_files(real_bytes, folders)) if real_bytes > 0 else []
     size = 0
     while size < made_up_bytes:
         text = made_up(rng, rng.choice((5, 50, 500, 5000)))

@@ -12,6 +12,7 @@
 
 #include "data/huggingface/files.h"
 #include "data/tokenizer/utf8.h"
+#include "launch/commands/logits_file.h"
 #include "launch/commands/model_source.h"
 #include "launch/commands/ranks.h"
 #include "launch/trainer/balance.h"
@@ -69,6 +70,13 @@ int64_t length_of(const EvalOptions& options, const ModelSource& source) {
   return options.sequence_length;
 }
 
+std::optional<DType> precision_of(const EvalOptions& options) {
+  if (options.precision.empty()) return std::nullopt;
+  if (options.precision == "fp32") return DType::f32;
+  if (options.precision == "bf16") return DType::bf16;
+  throw RecipeError(fmt::format("--precision: expected fp32 or bf16, got '{}'", options.precision));
+}
+
 std::string to_json(const EvalResult& result) {
   nlohmann::ordered_json json = {
       {"model", result.model},           {"tokens", result.tokens},
@@ -92,20 +100,28 @@ EvalResult evaluate_text(const EvalOptions& options) {
   for (const std::string& line : source.skipped()) print_error("passed over: " + line);
   const Windows windows = cut(source, text, length_of(options, source));
   const int64_t batch = std::clamp(kBatchTokens / windows.length, int64_t{1}, windows.num_whole());
-  const auto engine = load_engine(
-      source,
-      {.sequence_length = windows.length, .micro_batch = batch, .num_threads = options.threads});
+  const auto engine = load_engine(source, {.sequence_length = windows.length,
+                                           .micro_batch = batch,
+                                           .num_threads = options.threads,
+                                           .compute = precision_of(options)});
+  std::unique_ptr<LogitsFile> logits;
+  if (!options.logits.empty())
+    logits =
+        std::make_unique<LogitsFile>(options.logits, *engine, windows.num_whole(), windows.length);
 
   const auto start = std::chrono::steady_clock::now();
   double nll = 0, targets = 0;
   std::vector<int64_t> counts(engine->selection_bias().size(), 0);
   for (int64_t first = 0; first < windows.count(); first += batch) {
-    const Engine::Evaluation part = engine->evaluate(windows.batch(first, batch));
+    const std::vector<int32_t> tokens = windows.batch(first, batch);
+    if (logits) logits->begin_batch(tokens);
+    const Engine::Evaluation part = engine->evaluate(tokens);
     nll += part.nll;
     targets += part.targets;
     if (first + batch > windows.num_whole()) continue;  // its padding is routed too
     for (size_t i = 0; i < part.expert_counts.size(); ++i) counts[i] += part.expert_counts[i];
   }
+  if (logits) logits->finish();
   STRAIT_CHECK(targets == static_cast<double>(windows.num_targets()),
                "not every token was predicted once");
   if (!std::isfinite(nll))

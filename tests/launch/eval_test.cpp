@@ -99,6 +99,52 @@ TEST(Eval, MaxVioOfAModelThatAlwaysChoosesTheSame) {
   EXPECT_NEAR(result.worst_violation, 8.0 / 3 - 1, 1e-12);
 }
 
+TEST(Eval, WritesLogits) {
+  const SavedModel saved;
+  const std::string out = saved.path("logits.safetensors"), file = saved.file("text.txt", kText);
+  EXPECT_EQ(evaluate_text({.model = saved.run(), .text = file, .logits = out}).sequence_length, 16);
+  const huggingface::SafetensorsFile written(out);
+  const auto windows = static_cast<int64_t>(kText.size()) / 16;  // the last one is not whole
+  EXPECT_EQ(written.tensor("input_ids").shape, (std::vector<int64_t>{windows, 16}));
+  EXPECT_EQ(written.tensor("logits").shape, (std::vector<int64_t>{windows, 16, 260}));
+  std::vector<int32_t> ids(static_cast<size_t>(windows) * 16);
+  written.read_raw("input_ids", 0, std::as_writable_bytes(std::span(ids)));
+  for (size_t i = 0; i < ids.size(); ++i)
+    ASSERT_EQ(ids[i], i == 0 ? 0 : static_cast<unsigned char>(kText[i - 1]) + 1);
+  Decoder decoder(saved.engine->ctx(), saved.engine->model(), saved.engine->selection_bias(), 16);
+  for (int64_t window = 0; window < windows; ++window) {
+    decoder.rewind(0);
+    const Tensor expected = decoder.run(
+        std::span(ids).subspan(static_cast<size_t>(window) * 16, 16), Decoder::Logits::all);
+    std::vector<float> logits(static_cast<size_t>(expected.numel()));
+    written.read("logits", window * expected.numel(), logits);
+    for (size_t i = 0; i < logits.size(); ++i)
+      ASSERT_NEAR(logits[i], expected.data<float>()[i], 1e-4);
+  }
+  EXPECT_SAYS(
+      error_of<DataError>([&] {
+        evaluate_text({.model = saved.run(), .text = file, .logits = saved.path("no/such/x")});
+      }),
+      "no/such/x");
+}
+
+TEST(Eval, PrecisionCanBeChosen) {
+  const SavedModel saved;
+  const std::string file = saved.file("text.txt", kText);
+  run_export({.from = saved.run(), .to = saved.path("out"), .dtype = "bf16"});
+  const auto nll = [&](const std::string& model, const std::string& precision) {
+    return evaluate_text(
+               {.model = model, .text = file, .sequence_length = 16, .precision = precision})
+        .nll;
+  };
+  EXPECT_EQ(nll(saved.path("out"), ""), nll(saved.path("out"), "bf16"));
+  EXPECT_NE(nll(saved.path("out"), "fp32"), nll(saved.path("out"), "bf16"));
+  EXPECT_EQ(nll(saved.run(), ""), nll(saved.run(), "fp32"));
+  EXPECT_NEAR(nll(saved.run(), "bf16"), nll(saved.run(), "fp32"), 0.05);
+  EXPECT_SAYS(error_of<RecipeError>([&] { nll(saved.run(), "fp8"); }),
+              "--precision: expected fp32 or bf16");
+}
+
 TEST(Eval, PrintsJson) {
   const SavedModel saved;
   testing::internal::CaptureStdout();

@@ -1,24 +1,31 @@
 #!/usr/bin/env python3
-"""Does `transformers` read an exported folder as the model that Strait computed with?
+"""Does `transformers` read an exported folder as the model that Strait computes with?
 
-    python check_export.py FOLDER [--logits FILE] [--ids "5 6 7" | --text FILE] [--tolerance 1e-4] [--greedy N]
+    python check_export.py FOLDER --strait BINARY --text FILE [--greedy N] [--tolerance 1e-4]
+    python check_export.py FOLDER [--logits FILE] [--ids "5 6 7" | --text FILE] [--greedy N] [--tolerance 1e-4]
 
-FOLDER is what `strait export` wrote. FILE is a safetensors file with `logits` [B, S, V] and, unless --ids or --text say
-otherwise, `input_ids` [B, S]; `tokens` [B, >= S + 1] and `mtp_logits` [B, S, V], where present, check the MTP module too.
-The expected.safetensors of a golden model has all of them. Prints one JSON line; exit code 1 if a main-model tensor is missing, has another
-shape, or is unknown, or if the logits differ by more than the tolerance.
+FOLDER is what `strait export` wrote. With --strait, BINARY computes the logits of FILE's whole windows from that folder in
+FP32, and, if the folder is FP32, N tokens after FILE's first 100 characters with the compressed cache: tokens of AutoTokenizer, logits and
+generated tokens are compared. Without it, logits come from a safetensors file with `logits` [B, S, V] and, unless --ids or
+--text say otherwise, `input_ids` [B, S]; `tokens` [B, >= S + 1] and `mtp_logits` [B, S, V], where present, check the MTP
+module too (the expected.safetensors of a golden model has all of them), and --greedy only shows what transformers gives.
+
+Prints one JSON line; exit code 1 if a main-model tensor is missing, has another shape, or is unknown, if the logits differ by
+more than the tolerance, or if tokens differ.
 """
 
 import argparse
 import json
 import pathlib
 import re
+import subprocess
 import sys
+import tempfile
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, logging
+from transformers import AutoModelForCausalLM, AutoTokenizer, logging
 from transformers.modeling_layers import MtpModel
 
 
@@ -105,7 +112,59 @@ def difference(ours, theirs):
             "same_argmax": float(agree)}  # fmt: skip
 
 
+def strait_logits(options):
+    """What `strait eval` computes on the text: {"input_ids": [W, S], "logits": [W, S, V]}."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "logits.safetensors"
+        command = [options.strait, "eval", "--model", options.folder, "--text", options.text, "--precision", "fp32"]
+        subprocess.run([*command, "--logits", path, "--json"], check=True, stdout=subprocess.DEVNULL)
+        return load_file(path)
+
+
+def same_tokens(options, given):
+    """Whether AutoTokenizer cuts the text as the windows have it, after the token they begin with."""
+    ids = AutoTokenizer.from_pretrained(options.folder).encode(options.text.read_text(), add_special_tokens=False)
+    windows = given["input_ids"].flatten().tolist()
+    return windows[1:] == ids[: len(windows) - 1]
+
+
+def strait_greedy(options, start):
+    """Prompt and continuation of `strait generate` as ids; ends at EOS."""
+    prompt = options.text.read_text()[:100]
+    command = [options.strait, "generate", "--model", options.folder, "--prompt", prompt, "--temperature", "0"]
+    run = subprocess.run(
+        [*command, "--max-tokens", str(options.greedy), "--json"], check=True, stdout=subprocess.PIPE
+    )
+    ids = AutoTokenizer.from_pretrained(options.folder).encode(prompt, add_special_tokens=False)
+    return [start, *ids], json.loads(run.stdout)["ids"]
+
+
+def check_with_strait(options):
+    model, report = load(options.folder)
+    report["mtp"] = load_mtp(model, options.folder) is not None
+    given = strait_logits(options)
+    report["same_tokens"] = same_tokens(options, given)
+    differences = []
+    for ids, logits in zip(given["input_ids"].long(), given["logits"]):
+        differences.append(difference(logits[None], model(ids[None], use_cache=False).logits))
+    report["windows"] = len(differences)
+    report["logits"] = {
+        "max_abs_diff": max(d["max_abs_diff"] for d in differences),
+        "max_abs": max(d["max_abs"] for d in differences),
+        "same_argmax": sum(d["same_argmax"] for d in differences) / len(differences),
+    }
+    stored = json.loads((options.folder / "config.json").read_text())
+    if options.greedy and stored.get("torch_dtype", stored.get("dtype")) == "float32":
+        prompt, ours = strait_greedy(options, int(given["input_ids"][0, 0]))
+        theirs = greedy(model, torch.tensor([prompt]), len(ours))
+        report["greedy_tokens"] = len(ours)
+        report["same_greedy"] = ours == theirs
+    return report
+
+
 def check(options):
+    if options.strait:
+        return check_with_strait(options)
     model, report = load(options.folder)
     mtp = load_mtp(model, options.folder)
     report["mtp"] = mtp is not None
@@ -139,19 +198,23 @@ def greedy(model, ids, count):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--strait", help="the strait binary")
     parser.add_argument("--logits", type=pathlib.Path)
     parser.add_argument("--ids")
     parser.add_argument("--text", type=pathlib.Path)
     parser.add_argument("--tolerance", type=float, default=1e-4)
     parser.add_argument("--greedy", type=int, default=0)
     options = parser.parse_args()
+    if options.strait and not options.text:
+        parser.error("--strait needs --text")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     with torch.no_grad():
         report = check(options)
     compared = [report[key]["max_abs_diff"] for key in ("logits", "mtp_logits") if key in report]
     bad_tensors = report["missing"] or report["mismatched"] or report["unexpected"]
-    report["ok"] = not bad_tensors and all(value <= options.tolerance for value in compared)
+    same = all(report.get(key, True) for key in ("same_tokens", "same_greedy"))
+    report["ok"] = not bad_tensors and same and all(value <= options.tolerance for value in compared)
     print(json.dumps(report))
     sys.exit(0 if report["ok"] else 1)
 

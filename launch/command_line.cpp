@@ -10,6 +10,7 @@
 #include "launch/commands/generate.h"
 #include "launch/commands/recipe.h"
 #include "launch/commands/train.h"
+#include "launch/commands/verify.h"
 
 namespace strait {
 namespace {
@@ -61,6 +62,10 @@ void add_eval(CLI::App& app, Chosen& chosen) {
   command->add_option("--text", o->text, "a UTF-8 text")->required()->type_name("FILE");
   command->add_option("--sequence-length", o->sequence_length, "tokens of a window (default: as trained)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
+  command->add_option("--precision", o->precision, "of the computation (default: the model's)")
+      ->check(CLI::IsMember({"fp32", "bf16"}));
+  command->add_option("--logits", o->logits, "also write the logits of the text's whole windows, as safetensors")
+      ->type_name("FILE");
   command->add_option("--threads", o->threads, "compute threads (default: all cores)")->check(CLI::Range(1, 4096));
   command->add_flag("--json", o->json, "print JSON");
 }
@@ -89,6 +94,22 @@ void add_export(CLI::App& app, Chosen& chosen) {
   command->add_option("--to", o->to, "the new folder")->required()->type_name("DIR");
   command->add_option("--dtype", o->dtype, "of the weights")->capture_default_str()
       ->check(CLI::IsMember({"bf16", "fp32"}));
+}
+
+void add_verify(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = app.add_subcommand("verify", "compare the layout it is started in with one rank, step by step");
+  auto o = on_chosen(command, chosen, run_verify);
+  add_recipe(command, o->recipe, o->overrides);
+  command->add_option("--steps", o->steps, "single steps to compare, each from the same state")->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  command->add_option("--free-steps", o->free_steps, "steps of a run from the start that is shown beside one rank's")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 20));
+  command->add_option("--local-ranks", o->local_ranks, "run so many ranks as threads of this process")
+      ->check(CLI::Range(1, 256));
+  command->add_flag("--json", o->json, "print JSON");
+  command->footer("Under mpirun, every process is a rank; rank 0 also computes the whole batch by itself. Uses the\n"
+                  "recipe's corpus, or made-up tokens where there is none. Exit code 5 when a gate is not held.");
 }
 
 struct RecipeOptions {
@@ -161,6 +182,7 @@ int run_command_line(int argc, char** argv) {
   Chosen chosen;
   add_train(app, chosen);
   add_eval(app, chosen);
+  add_verify(app, chosen);
   add_generate(app, chosen);
   add_export(app, chosen);
   add_recipe_commands(app, chosen);

@@ -91,7 +91,7 @@ struct Watch::State {
   void wait(Clock::time_point until);
   void handle(Peer& peer, const WatchMessage& message);
   void tell_all(const WatchMessage& message, const Peer* but = nullptr);
-  void last_words();
+  void last_words(int silent = -1);
   void on_lost(int lost, const Place& where, const std::string& reason);
   void on_told(int failed, const std::string& reason);
   bool on_asked();
@@ -109,8 +109,9 @@ void Watch::State::tell_all(const WatchMessage& message, const Peer* but) {
     if (&peer != but) peer.link.send(message);
 }
 
-// Says nothing more and listens until the others have closed or the time is over.
-void Watch::State::last_words() {
+// Says nothing more and listens until the others, without `silent`, have closed or the time is
+// over.
+void Watch::State::last_words(int silent) {
   const Clock::time_point until = Clock::now() + kLastWords;
   for (Peer& peer : peers) peer.link.finish();
   for (;;) {
@@ -122,7 +123,7 @@ void Watch::State::last_words() {
         std::lock_guard lock(mutex);
         if (asks && message->text == *asks && first_failed < 0) first_failed = message->rank;
       }
-      if (!peer.link.closed()) open.push_back(peer.link.descriptor());
+      if (!peer.link.closed() && peer.rank.value != silent) open.push_back(peer.link.descriptor());
     }
     if (open.empty() || Clock::now() >= until) return;
     wait_to_read(open, until);
@@ -157,7 +158,7 @@ void Watch::State::on_lost(int lost, const Place& where, const std::string& reas
               .text = where.task,
               .reason = reason});
   if (speaks && settings.on_loss) settings.on_loss(text);
-  last_words();
+  last_words(lost);
   comm.fail(std::make_exception_ptr(CommError(text)));
 }
 

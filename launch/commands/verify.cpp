@@ -10,35 +10,32 @@
 #include "launch/trainer/agree.h"
 
 namespace strait {
-namespace {
-
-constexpr int kNumbersDiffer = 5;
-
-}  // namespace
-
 int run_verify(const VerifyOptions& options, Comm& comm) {
   const bool first = comm.rank().value == 0;
   Recipe recipe;
   together(comm, [&] {
-    if (options.steps < 1) throw RecipeError(fmt::format("--steps: expected 1 or more, got {}", options.steps));
+    if (options.steps < 1)
+      throw RecipeError(fmt::format("--steps: expected 1 or more, got {}", options.steps));
     recipe = load_recipe(options.recipe, options.overrides);
   });
-  const VerifyReport report = verify(recipe, {.steps = options.steps, .free_steps = options.free_steps}, comm);
+  const VerifyReport report =
+      verify(recipe, {.steps = options.steps, .free_steps = options.free_steps}, comm);
   if (first) {
     fmt::print("{}\n", options.json ? to_json(report) : to_table(report));
     std::fflush(stdout);
   }
-  if (report.passed()) return 0;
-  if (first) {
-    const auto failed = std::ranges::find_if(report.gates, [](const Gate& gate) { return !gate.held(); });
-    print_error(fmt::format("verify: {}: {} ({}), limit {}; {}", failed->name, failed->worst, failed->unit,
-                            failed->limit, failed->where));
+  if (first && !report.passed()) {
+    const auto failed =
+        std::ranges::find_if(report.gates, [](const Gate& gate) { return !gate.held(); });
+    print_error(fmt::format("verify: {}: {} ({}), limit {}; {}", failed->name, failed->worst,
+                            failed->unit, failed->limit, failed->where));
   }
-  return kNumbersDiffer;
+  return report.exit_code();
 }
 
 int run_verify(const VerifyOptions& options) {
-  return run_on_ranks(options.local_ranks, [&](Comm& comm, Watch*) { return run_verify(options, comm); });
+  return run_on_ranks(options.local_ranks,
+                      [&](Comm& comm, Watch*) { return run_verify(options, comm); });
 }
 
 }  // namespace strait

@@ -1,4 +1,5 @@
-// launch/commands/verify_report.h: what `strait verify` found, as a table for people and as JSON for programs.
+// launch/commands/verify_report.h: what `strait verify` found, as a table for people and as JSON
+// for programs.
 #pragma once
 
 #include <cstdint>
@@ -10,13 +11,14 @@ namespace strait {
 
 // The worst of many values that must not exceed a limit.
 struct Gate {
-  static constexpr double kShown = std::numeric_limits<double>::infinity();  // a limit that gates nothing
+  static constexpr double kShown =
+      std::numeric_limits<double>::infinity();  // a limit that gates nothing
 
   std::string name;
-  std::string unit;         // what the value counts or is relative to
+  std::string unit;  // what the value counts or is relative to
   double limit = kShown;
   double worst = 0;
-  std::string where = {};   // the worst value's tensor, layer, rank, step
+  std::string where = {};  // the worst value's tensor, layer, rank, step
   bool seen = false;
 
   // NaN is worse than any number.
@@ -45,11 +47,13 @@ struct VerifyReport {
   std::string recipe, precision, combine_wire, data;
   int64_t ranks = 1, expert = 1;
   int64_t steps = 0, sequences = 0, sequence_length = 0;
-  int64_t choices = 0, flips = 0;  // of experts; a flip differs from one rank's choice and is replayed there
+  int64_t choices = 0,
+          flips = 0;  // of experts; a flip differs from one rank's choice and is replayed there
   std::vector<Gate> gates;
   std::vector<FreeStep> free_run;  // printed, never gated
 
   bool passed() const;
+  int exit_code() const { return passed() ? 0 : 5; }
 };
 std::string to_table(const VerifyReport& report);
 std::string to_json(const VerifyReport& report);

@@ -24,7 +24,8 @@ std::vector<std::vector<T>> gather_values(const Channel& channel, const std::vec
     all[0] = mine;
     for (int rank = 1; rank < channel.size(); ++rank)
       messages.receives.push_back(
-          {.from = rank, .data = std::as_writable_bytes(std::span(all[static_cast<size_t>(rank)]))});
+          {.from = rank,
+           .data = std::as_writable_bytes(std::span(all[static_cast<size_t>(rank)]))});
   }
   if (channel.size() > 1) channel.enqueue(exchange(channel, std::move(messages))).wait();
   return all;
@@ -93,8 +94,9 @@ std::vector<RouteRecord> RouteRecord::gather(const Channel& channel) const {
 RouteReplay::RouteReplay(Engine& reference, const EngineSettings& settings, RouteGates gates)
     : reference_(reference), settings_(route_settings(settings.model)), gates_(gates) {
   reference.watch_routes([this](const Engine::RouteView& route) { compare_route(route); });
-  reference.watch_expert_sums(
-      [this](int microbatch, int layer, const Tensor& sums) { compare_sums(microbatch, layer, sums); });
+  reference.watch_expert_sums([this](int microbatch, int layer, const Tensor& sums) {
+    compare_sums(microbatch, layer, sums);
+  });
 }
 
 void RouteReplay::expect(std::vector<RouteRecord> records, int64_t num_microbatches, int64_t step) {
@@ -104,14 +106,15 @@ void RouteReplay::expect(std::vector<RouteRecord> records, int64_t num_microbatc
 }
 
 std::string RouteReplay::place(int microbatch, int layer, int64_t token) const {
-  return fmt::format("layer {}, rank {}, step {}, micro-batch {}, token {}", layer, microbatch / num_microbatches_,
-                     step_, microbatch % num_microbatches_, token);
+  return fmt::format("layer {}, rank {}, step {}, micro-batch {}, token {}", layer,
+                     microbatch / num_microbatches_, step_, microbatch % num_microbatches_, token);
 }
 
 // The choices that a record's logits give here, under the reference's bias.
 Tensor RouteReplay::choices_of(std::span<const float> logits, const Engine::RouteView& route) {
   Context& ctx = reference_.ctx();
-  const auto row = static_cast<size_t>(reference_.model().layers[static_cast<size_t>(route.layer)].moe_index);
+  const auto row =
+      static_cast<size_t>(reference_.model().layers[static_cast<size_t>(route.layer)].moe_index);
   const auto experts = static_cast<size_t>(route.logits_TE.cols());
   const std::span<const float> biases = reference_.selection_bias();
   Tensor bias;
@@ -126,29 +129,40 @@ Tensor RouteReplay::choices_of(std::span<const float> logits, const Engine::Rout
 
 void RouteReplay::compare_route(const Engine::RouteView& route) {
   const RouteRecord& record = records_[static_cast<size_t>(route.microbatch / num_microbatches_)];
-  const int64_t block = record.block(static_cast<int>(route.microbatch % num_microbatches_), route.layer);
-  const auto top_k = static_cast<size_t>(route.ids_TK.cols()), experts = static_cast<size_t>(route.logits_TE.cols());
+  const int64_t block =
+      record.block(static_cast<int>(route.microbatch % num_microbatches_), route.layer);
+  const auto top_k = static_cast<size_t>(route.ids_TK.cols()),
+             experts = static_cast<size_t>(route.logits_TE.cols());
   const Tensor explained = choices_of(record.logits(block), route);
   gates_.routes->seen = gates_.router_logits->seen = true;
   for (size_t token = 0; token < static_cast<size_t>(route.ids_TK.rows()); ++token) {
-    const auto at = [&] { return place(route.microbatch, route.layer, static_cast<int64_t>(token)); };
+    const auto at = [&] {
+      return place(route.microbatch, route.layer, static_cast<int64_t>(token));
+    };
     const auto of_token = [&](auto values) { return values.subspan(token * top_k, top_k); };
-    const auto logits_of = [&](std::span<const float> values) { return values.subspan(token * experts, experts); };
-    const double noise = largest_difference(logits_of(route.logits_TE.span<float>()), logits_of(record.logits(block)));
+    const auto logits_of = [&](std::span<const float> values) {
+      return values.subspan(token * experts, experts);
+    };
+    const double noise = largest_difference(logits_of(route.logits_TE.span<float>()),
+                                            logits_of(record.logits(block)));
     if (gates_.router_logits->is_worse(noise)) gates_.router_logits->see(noise, at());
 
     const auto chosen = of_token(record.ids(block));
-    if (!std::ranges::equal(chosen, of_token(explained.span<int32_t>()))) gates_.routes->count(at());
+    if (!std::ranges::equal(chosen, of_token(explained.span<int32_t>())))
+      gates_.routes->count(at());
     const auto natural = of_token(route.ids_TK.span<int32_t>());
     *gates_.choices += static_cast<int64_t>(top_k);
     *gates_.flips += std::ranges::count_if(
         chosen, [&](int32_t id) { return std::ranges::find(natural, id) == natural.end(); });
-    if (!std::ranges::equal(chosen, natural)) take_choice(route, static_cast<int64_t>(token), chosen);
+    if (!std::ranges::equal(chosen, natural))
+      take_choice(route, static_cast<int64_t>(token), chosen);
   }
 }
 
-// Weights of given experts, by the router itself: a bias that no score outweighs makes it choose them.
-void RouteReplay::take_choice(const Engine::RouteView& route, int64_t token, std::span<const int32_t> ids) {
+// Weights of given experts, by the router itself: a bias that no score outweighs makes it choose
+// them.
+void RouteReplay::take_choice(const Engine::RouteView& route, int64_t token,
+                              std::span<const int32_t> ids) {
   Context& ctx = reference_.ctx();
   Tensor bias = ctx.zeros({route.logits_TE.cols()}, DType::f32, Purpose::workspace);
   for (size_t k = 0; k < ids.size(); ++k)
@@ -156,13 +170,15 @@ void RouteReplay::take_choice(const Engine::RouteView& route, int64_t token, std
   RouteSettings given = settings_;
   given.method = RouteSettings::Method::noaux_tc;
   given.n_group = given.topk_group = 1;
-  Tensor token_ids = route.ids_TK.slice_rows(token, 1), token_weights = route.weights_TK.slice_rows(token, 1);
+  Tensor token_ids = route.ids_TK.slice_rows(token, 1),
+         token_weights = route.weights_TK.slice_rows(token, 1);
   strait::route(ctx, route.logits_TE.slice_rows(token, 1), bias, given, token_ids, token_weights);
 }
 
 void RouteReplay::compare_sums(int microbatch, int layer, const Tensor& sums) {
   const RouteRecord& record = records_[static_cast<size_t>(microbatch / num_microbatches_)];
-  const auto wanted = record.sums(record.block(static_cast<int>(microbatch % num_microbatches_), layer));
+  const auto wanted =
+      record.sums(record.block(static_cast<int>(microbatch % num_microbatches_), layer));
   gates_.expert_sums->seen = true;
   for (int64_t token = 0; token < sums.rows(); ++token)
     if (hash_of(sums.slice_rows(token, 1)) != wanted[static_cast<size_t>(token)])

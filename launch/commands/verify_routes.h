@@ -1,10 +1,12 @@
-// launch/commands/verify_routes.h: the routes and expert sums of one step, recorded on every rank, compared on one.
+// launch/commands/verify_routes.h: the routes and expert sums of one step, recorded on every rank,
+// compared on one.
 //
-// A token's experts are a function of its router logits and the selection bias, and that function jumps: the last bit
-// of a logit can change the choice, and with it everything after. So the reference replays the layout's choices, and
-// two questions are asked instead of one: are the logits equal within noise, and do the layout's own logits give the
-// layout's choices under the reference's bias? Both together say that no choice differs for any other reason.
-// T tokens of a micro-batch, K choices, E experts, L MoE layers, M micro-batches.
+// A token's experts are a function of its router logits and the selection bias, and that function
+// jumps: the last bit of a logit can change the choice, and with it everything after. So the
+// reference replays the layout's choices, and two questions are asked instead of one: are the
+// logits equal within noise, and do the layout's own logits give the layout's choices under the
+// reference's bias? Both together say that no choice differs for any other reason. T tokens of a
+// micro-batch, K choices, E experts, L MoE layers, M micro-batches.
 #pragma once
 
 #include <vector>
@@ -19,12 +21,17 @@ class RouteRecord {
  public:
   RouteRecord(const Engine& engine, const EngineSettings& settings);
 
-  void watch(Engine& engine);  // records every step of the engine from now on; must outlive it or be replaced
+  void watch(Engine& engine);  // records every step of the engine from now on; must outlive it or
+                               // be replaced
 
   int64_t block(int microbatch, int layer) const;  // of its [M, L]; layer as in Model::layers
   std::span<const int32_t> ids(int64_t block) const { return part(ids_, block, tokens_ * top_k_); }
-  std::span<const float> logits(int64_t block) const { return part(logits_, block, tokens_ * experts_); }
-  std::span<const uint64_t> sums(int64_t block) const { return part(sums_, block, tokens_); }  // a hash per token
+  std::span<const float> logits(int64_t block) const {
+    return part(logits_, block, tokens_ * experts_);
+  }
+  std::span<const uint64_t> sums(int64_t block) const {
+    return part(sums_, block, tokens_);
+  }  // a hash per token
 
   // The records of all ranks, on position 0 of the channel; empty elsewhere. Collective.
   std::vector<RouteRecord> gather(const Channel& channel) const;
@@ -53,8 +60,8 @@ struct RouteGates {
 // Replays the layout's choices in the reference and compares as it goes.
 class RouteReplay {
  public:
-  // `records` in the order of the data group, so that the reference's micro-batch g is micro-batch g % M of record
-  // g / M.
+  // `records` in the order of the data group, so that the reference's micro-batch g is micro-batch
+  // g % M of record g / M.
   RouteReplay(Engine& reference, const EngineSettings& settings, RouteGates gates);
   void expect(std::vector<RouteRecord> records, int64_t num_microbatches, int64_t step);
 

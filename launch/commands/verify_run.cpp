@@ -26,15 +26,22 @@ constexpr StateKind kGradient[] = {StateKind::gradient};
 enum GateIndex { kRoutes, kRouterLogits, kExpertSums, kLoss, kGradients, kUpdate, kBias, kTwice };
 
 std::vector<Gate> gates_of(bool narrow, bool narrow_wire) {
-  const auto by = [narrow](double wide_limit, double narrow_limit) { return narrow ? narrow_limit : wide_limit; };
-  return {{.name = "routes", .unit = "choices that the router's logits do not explain", .limit = 0},
-          {.name = "router logits", .unit = "largest difference / largest of the token", .limit = by(1e-5, 5e-2)},
-          {.name = "expert sums", .unit = "tokens with other bits", .limit = narrow_wire ? Gate::kShown : 0},
-          {.name = "loss", .unit = "relative", .limit = by(1e-6, 1e-3)},
-          {.name = "gradients", .unit = "relative L2", .limit = by(1e-5, 2e-2)},
-          {.name = "update", .unit = "relative L2", .limit = by(1e-2, Gate::kShown)},
-          {.name = "selection bias", .unit = "experts with another one after the update", .limit = 0},
-          {.name = "same layout twice", .unit = "shard pieces with other bits", .limit = 0}};
+  const auto by = [narrow](double wide_limit, double narrow_limit) {
+    return narrow ? narrow_limit : wide_limit;
+  };
+  return {
+      {.name = "routes", .unit = "choices that the router's logits do not explain", .limit = 0},
+      {.name = "router logits",
+       .unit = "largest difference / largest of the token",
+       .limit = by(1e-5, 5e-2)},
+      {.name = "expert sums",
+       .unit = "tokens with other bits",
+       .limit = narrow_wire ? Gate::kShown : 0},
+      {.name = "loss", .unit = "relative", .limit = by(1e-6, 1e-3)},
+      {.name = "gradients", .unit = "relative L2", .limit = by(1e-5, 2e-2)},
+      {.name = "update", .unit = "relative L2", .limit = by(1e-2, Gate::kShown)},
+      {.name = "selection bias", .unit = "experts with another one after the update", .limit = 0},
+      {.name = "same layout twice", .unit = "shard pieces with other bits", .limit = 0}};
 }
 
 double relative(double got, double wanted) {
@@ -49,7 +56,8 @@ struct Mark {
 
 std::vector<Mark> marks_of(Engine& layout) {
   std::vector<StatePiece> pieces = pieces_of(layout.buckets(), kOptimizerState);
-  std::ranges::move(bias_pieces(layout.model(), layout.selection_bias()), std::back_inserter(pieces));
+  std::ranges::move(bias_pieces(layout.model(), layout.selection_bias()),
+                    std::back_inserter(pieces));
   std::vector<Mark> marks;
   for (const StatePiece& piece : pieces)
     marks.push_back({fmt::format("{} of {}", name_of(piece.kind), piece.name), hash_of(piece)});
@@ -73,7 +81,8 @@ class Verifier {
   void load_state(int64_t step);
   void layout_step(int64_t step, const std::vector<int32_t>& windows);
   void reference_step(int64_t step, const std::vector<int32_t>& windows);
-  void compare_tensors(Gate& gate, const WholeTensors& got, StateKind kind, const WholeTensors* before, int64_t step);
+  void compare_tensors(Gate& gate, const WholeTensors& got, StateKind kind,
+                       const WholeTensors* before, int64_t step);
   void compare_biases(int64_t step);
 
   std::vector<Mark> run_freely(int64_t steps, bool second);
@@ -111,7 +120,8 @@ Verifier::Verifier(const Recipe& recipe, const VerifyPlan& plan, Comm& comm)
     check_layout(recipe_, comm_.size());
     mesh_ = Mesh(comm_.size(), 1, static_cast<int>(recipe_.parallel.expert), comm_.hosts());
     settings_ = engine_settings(recipe_, mesh_, threads_of_rank(recipe_, comm_));
-    const int threads = recipe_.train.threads > 0 ? static_cast<int>(recipe_.train.threads) : default_num_threads(1);
+    const int threads = recipe_.train.threads > 0 ? static_cast<int>(recipe_.train.threads)
+                                                  : default_num_threads(1);
     reference_settings_ = engine_settings(recipe_, Mesh(1, 1, 1), threads);
     if (first_) windows_ = std::make_unique<VerifyWindows>(recipe_);
   });
@@ -131,7 +141,9 @@ Verifier::Verifier(const Recipe& recipe, const VerifyPlan& plan, Comm& comm)
 
 std::unique_ptr<Engine> Verifier::new_layout() {
   std::unique_ptr<Engine> engine;
-  together(comm_, [&] { engine = std::make_unique<Engine>(settings_, mesh_, comm_.rank(), &comm_, Device::cpu); });
+  together(comm_, [&] {
+    engine = std::make_unique<Engine>(settings_, mesh_, comm_.rank(), &comm_, Device::cpu);
+  });
   return engine;
 }
 
@@ -139,7 +151,8 @@ std::unique_ptr<Engine> Verifier::new_reference() {
   std::unique_ptr<Engine> engine;
   together(comm_, [&] {
     if (!first_) return;
-    engine = std::make_unique<Engine>(reference_settings_, Mesh(1, 1, 1), Rank{0}, nullptr, Device::cpu);
+    engine =
+        std::make_unique<Engine>(reference_settings_, Mesh(1, 1, 1), Rank{0}, nullptr, Device::cpu);
     engine->initialise(static_cast<uint64_t>(recipe_.train.seed));
   });
   return engine;
@@ -147,9 +160,12 @@ std::unique_ptr<Engine> Verifier::new_reference() {
 
 std::vector<int32_t> Verifier::windows_of(int64_t step) const {
   std::vector<int32_t> windows;
-  together(comm_, [&] { if (first_) windows = windows_->of_step(step); });
-  windows.resize(static_cast<size_t>(recipe_.train.global_batch *
-                                     (recipe_.train.sequence_length + 1 + recipe_.model.num_nextn_predict_layers)));
+  together(comm_, [&] {
+    if (first_) windows = windows_->of_step(step);
+  });
+  windows.resize(
+      static_cast<size_t>(recipe_.train.global_batch * (recipe_.train.sequence_length + 1 +
+                                                        recipe_.model.num_nextn_predict_layers)));
   if (comm_.size() > 1)
     channel_.enqueue(broadcast(channel_, 0, std::as_writable_bytes(std::span(windows)))).wait();
   return windows;
@@ -162,7 +178,8 @@ std::vector<int32_t> Verifier::my_part(const std::vector<int32_t>& windows) cons
 }
 
 double Verifier::rate(int64_t step) const {
-  return learning_rate(recipe_.schedule, std::min(step + 1, recipe_.train.steps), recipe_.train.steps);
+  return learning_rate(recipe_.schedule, std::min(step + 1, recipe_.train.steps),
+                       recipe_.train.steps);
 }
 
 void Verifier::tamper(VerifyMoment moment, int64_t step, Engine& layout) const {
@@ -185,7 +202,8 @@ void Verifier::compare_steps() {
   if (first_) {
     replay_ = std::make_unique<RouteReplay>(
         *reference_, reference_settings_,
-        RouteGates{&gate(kRoutes), &gate(kRouterLogits), &gate(kExpertSums), &report_.choices, &report_.flips});
+        RouteGates{&gate(kRoutes), &gate(kRouterLogits), &gate(kExpertSums), &report_.choices,
+                   &report_.flips});
     const auto masters = pieces_of(reference_->buckets(), kMaster);
     gradients_ = after_ = before_ = WholeTensors(masters);
   }
@@ -195,7 +213,9 @@ void Verifier::compare_steps() {
     load_state(step);
     const std::vector<int32_t> windows = windows_of(step);
     layout_step(step, windows);
-    together(comm_, [&] { if (first_) reference_step(step, windows); });
+    together(comm_, [&] {
+      if (first_) reference_step(step, windows);
+    });
   }
   replay_.reset();
   record_.reset();
@@ -206,10 +226,12 @@ void Verifier::compare_steps() {
 
 void Verifier::load_state(int64_t step) {
   std::vector<StatePiece> from, to = pieces_of(layout_->buckets(), kOptimizerState);
-  std::ranges::move(bias_pieces(layout_->model(), layout_->selection_bias()), std::back_inserter(to));
+  std::ranges::move(bias_pieces(layout_->model(), layout_->selection_bias()),
+                    std::back_inserter(to));
   if (first_) {
     from = pieces_of(reference_->buckets(), kOptimizerState);
-    std::ranges::move(bias_pieces(reference_->model(), reference_->selection_bias()), std::back_inserter(from));
+    std::ranges::move(bias_pieces(reference_->model(), reference_->selection_bias()),
+                      std::back_inserter(from));
   }
   reshard(channel_, from, to);
   layout_->set_committed_steps(step);
@@ -220,7 +242,8 @@ void Verifier::load_state(int64_t step) {
 void Verifier::layout_step(int64_t step, const std::vector<int32_t>& windows) {
   layout_->run_step(my_part(windows), 0);
   tamper(VerifyMoment::summed, step, *layout_);
-  reshard(channel_, pieces_of(layout_->buckets(), kGradient), gradients_.pieces(StateKind::gradient));
+  reshard(channel_, pieces_of(layout_->buckets(), kGradient),
+          gradients_.pieces(StateKind::gradient));
   totals_ = *layout_->settle(rate(step));
   reshard(channel_, pieces_of(layout_->buckets(), kMaster), after_.pieces(StateKind::master));
   const std::vector<float>& bias = layout_->selection_bias();
@@ -245,22 +268,25 @@ void Verifier::reference_step(int64_t step, const std::vector<int32_t>& windows)
   compare_tensors(gate(kGradients), gradients_, StateKind::gradient, nullptr, step);
   const StepTotals totals = *reference_->settle(rate(step));
   compare_tensors(gate(kUpdate), after_, StateKind::master, &before_, step);
-  gate(kLoss).see(relative(totals_.loss(), totals.loss()), fmt::format("main model, step {}", step + 1));
+  gate(kLoss).see(relative(totals_.loss(), totals.loss()),
+                  fmt::format("main model, step {}", step + 1));
   if (totals.mtp_targets > 0)
-    gate(kLoss).see(relative(totals_.mtp_loss(), totals.mtp_loss()), fmt::format("MTP module, step {}", step + 1));
+    gate(kLoss).see(relative(totals_.mtp_loss(), totals.mtp_loss()),
+                    fmt::format("MTP module, step {}", step + 1));
   compare_biases(step);
 }
 
-void Verifier::compare_tensors(Gate& gate, const WholeTensors& got, StateKind kind, const WholeTensors* before,
-                               int64_t step) {
+void Verifier::compare_tensors(Gate& gate, const WholeTensors& got, StateKind kind,
+                               const WholeTensors* before, int64_t step) {
   const TensorPlace place{&holders_, recipe_.model.num_hidden_layers, step + 1};
   for (const StatePiece& piece : pieces_of(reference_->buckets(), {&kind, 1})) {
     const std::span<const float> wanted(reinterpret_cast<const float*>(piece.values),
                                         static_cast<size_t>(piece.count));
-    const Distance result =
-        distance(got.of(piece.name), wanted, before ? before->of(piece.name) : std::span<const float>{});
+    const Distance result = distance(got.of(piece.name), wanted,
+                                     before ? before->of(piece.name) : std::span<const float>{});
     gate.seen = true;
-    if (gate.is_worse(result.relative)) gate.see(result.relative, place.of(piece.name, result.worst_element));
+    if (gate.is_worse(result.relative))
+      gate.see(result.relative, place.of(piece.name, result.worst_element));
   }
 }
 
@@ -278,7 +304,8 @@ void Verifier::compare_biases(int64_t step) {
       for (int64_t expert = 0; row >= 0 && expert < experts; ++expert) {
         const auto at = static_cast<size_t>(row * experts + expert);
         if (got[at] != wanted[at])
-          gate(kBias).count(fmt::format("layer {}, expert {}, rank {}, step {}", layer, expert, rank, step + 1));
+          gate(kBias).count(
+              fmt::format("layer {}, expert {}, rank {}, step {}", layer, expert, rank, step + 1));
       }
     }
   }
@@ -293,19 +320,23 @@ std::vector<Mark> Verifier::run_freely(int64_t steps, bool second) {
   for (int64_t step = 0; step < steps; ++step) {
     const std::vector<int32_t> windows = windows_of(step);
     const double last_rate = step > 0 ? rate(step - 1) : 0;
-    if (const auto totals = layout->run_step(my_part(windows), last_rate)) losses.push_back(totals->loss());
+    if (const auto totals = layout->run_step(my_part(windows), last_rate))
+      losses.push_back(totals->loss());
     const bool marked = step + 1 == plan_.steps, settles = marked || step + 1 == steps;
     if (settles) losses.push_back(layout->settle(rate(step))->loss());
     if (marked && second) tamper(VerifyMoment::repeated, step, *layout);
     if (marked) marks = marks_of(*layout);
     together(comm_, [&] {
       if (!reference) return;
-      if (const auto totals = reference->run_step(windows, last_rate)) reference_losses.push_back(totals->loss());
+      if (const auto totals = reference->run_step(windows, last_rate))
+        reference_losses.push_back(totals->loss());
       if (settles) reference_losses.push_back(reference->settle(rate(step))->loss());
     });
   }
-  for (size_t step = 0; step < reference_losses.size() && static_cast<int64_t>(step) < plan_.free_steps; ++step)
-    report_.free_run.push_back({static_cast<int64_t>(step) + 1, losses[step], reference_losses[step]});
+  for (size_t step = 0;
+       step < reference_losses.size() && static_cast<int64_t>(step) < plan_.free_steps; ++step)
+    report_.free_run.push_back(
+        {static_cast<int64_t>(step) + 1, losses[step], reference_losses[step]});
   return marks;
 }
 
@@ -314,13 +345,15 @@ void Verifier::compare_runs() {
   const std::vector<Mark> twice = run_freely(plan_.steps, true);
   std::string mine;  // a line for each piece that differs
   for (size_t i = 0; i < once.size(); ++i)
-    if (once[i].hash != twice[i].hash) mine += fmt::format("{}, rank {}\n", once[i].piece, comm_.rank().value);
+    if (once[i].hash != twice[i].hash)
+      mine += fmt::format("{}, rank {}\n", once[i].piece, comm_.rank().value);
   std::vector<std::string> all = {mine};
   if (comm_.size() > 1) channel_.enqueue(gather_strings(channel_, 0, mine, &all)).wait();
   if (!first_) return;
   gate(kTwice).seen = true;
   for (const std::string& lines : all)
-    for (size_t begin = 0, end; (end = lines.find('\n', begin)) != std::string::npos; begin = end + 1)
+    for (size_t begin = 0, end; (end = lines.find('\n', begin)) != std::string::npos;
+         begin = end + 1)
       gate(kTwice).count(lines.substr(begin, end - begin));
 }
 

@@ -1,9 +1,11 @@
-// launch/commands/verify_run.h: compares the layout it runs in with one rank, step by step from the same state.
+// launch/commands/verify_run.h: compares the layout it runs in with one rank, step by step from the
+// same state.
 //
-// The reference is an engine of one rank, on rank 0, that computes the whole global batch. Each step all shards are
-// loaded with its state, both run the same windows, and loss, summed gradients and update are compared; so errors do
-// not add up and a route that flips cannot change the steps after it (it is replayed: see verify_routes.h). Then the
-// layout runs twice on its own: the bits must be equal.
+// The reference is an engine of one rank, on rank 0, that computes the whole global batch. Each
+// step all shards are loaded with its state, both run the same windows, and loss, summed gradients
+// and update are compared; so errors do not add up and a route that flips cannot change the steps
+// after it (it is replayed: see verify_routes.h). Then the layout runs twice on its own: the bits
+// must be equal.
 #pragma once
 
 #include <functional>
@@ -20,7 +22,8 @@ enum class VerifyMoment : uint8_t {
   summed,    // gradients are summed, before the update
   repeated,  // after the steps of the second of two equal runs
 };
-using VerifyTamper = std::function<void(VerifyMoment moment, int64_t step, Engine& layout, Rank rank)>;
+using VerifyTamper =
+    std::function<void(VerifyMoment moment, int64_t step, Engine& layout, Rank rank)>;
 
 struct VerifyPlan {
   int64_t steps = 5;        // gated; the two equal runs have as many
@@ -29,8 +32,9 @@ struct VerifyPlan {
 };
 
 // Collective. The report is whole on rank 0; on the others only passed() of it is meant.
-// Errors: RecipeError (the layout does not fit), DataError (the corpus), NumericsError (not finite).
-// Cost: rank 0 holds two models, the second one whole with FP32 master, moments and gradients, and three FP32 copies.
+// Errors: RecipeError (the layout does not fit), DataError (the corpus), NumericsError (not
+// finite). Cost: rank 0 holds two models, the second one whole with FP32 master, moments and
+// gradients, and three FP32 copies.
 VerifyReport verify(const Recipe& recipe, const VerifyPlan& plan, Comm& comm);
 
 }  // namespace strait

@@ -37,14 +37,17 @@ std::string layer_of(const std::string& name, int64_t num_hidden_layers) {
 
 }  // namespace
 
-uint64_t hash_of(const Tensor& tensor) { return hash_bytes(tensor.raw(), static_cast<size_t>(tensor.bytes())); }
+uint64_t hash_of(const Tensor& tensor) {
+  return hash_bytes(tensor.raw(), static_cast<size_t>(tensor.bytes()));
+}
 
 uint64_t hash_of(const StatePiece& piece) {
   return hash_bytes(piece.values, static_cast<size_t>(piece.count) * size_of(piece.dtype));
 }
 
 WholeTensors::WholeTensors(std::span<const StatePiece> pieces) {
-  for (const StatePiece& piece : pieces) tensors_[piece.name].resize(static_cast<size_t>(piece.count));
+  for (const StatePiece& piece : pieces)
+    tensors_[piece.name].resize(static_cast<size_t>(piece.count));
 }
 
 std::vector<StatePiece> WholeTensors::pieces(StateKind kind) {
@@ -71,12 +74,14 @@ std::string TensorPlace::of(const std::string& name, int64_t element) const {
                      holders->holder_of(name, StateKind::master, element), step);
 }
 
-Distance distance(std::span<const float> got, std::span<const float> wanted, std::span<const float> before) {
+Distance distance(std::span<const float> got, std::span<const float> wanted,
+                  std::span<const float> before) {
   Distance result;
   double error = 0, norm = 0, worst = -1;
   for (size_t i = 0; i < wanted.size(); ++i) {
     const double base = before.empty() ? 0 : before[i];
-    const double difference = std::fabs(static_cast<double>(got[i]) - wanted[i]), value = wanted[i] - base;
+    const double difference = std::fabs(static_cast<double>(got[i]) - wanted[i]),
+                 value = wanted[i] - base;
     if (std::isnan(difference) || difference > worst) {
       worst = difference;
       result.worst_element = static_cast<int64_t>(i);

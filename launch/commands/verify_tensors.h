@@ -19,7 +19,8 @@ uint64_t hash_of(const StatePiece& piece);
 class WholeTensors {
  public:
   WholeTensors() = default;
-  // Tensors of the pieces' names. REQUIRES: each piece is a whole tensor: those of a reference on one rank.
+  // Tensors of the pieces' names. REQUIRES: each piece is a whole tensor: those of a reference on
+  // one rank.
   explicit WholeTensors(std::span<const StatePiece> pieces);
 
   std::vector<StatePiece> pieces(StateKind kind);
@@ -34,14 +35,17 @@ class WholeTensors {
 struct TensorPlace {
   const Layout* holders;  // of masters
   int64_t num_hidden_layers, step;
-  std::string of(const std::string& name, int64_t element) const;  // "<tensor> (layer 3, rank 2, step 1)"
+  std::string of(const std::string& name,
+                 int64_t element) const;  // "<tensor> (layer 3, rank 2, step 1)"
 };
 
-// || (got - before) - (wanted - before) || / || wanted - before ||, in FP64; `before` may be empty. Both zero: 0.
+// || (got - before) - (wanted - before) || / || wanted - before ||, in FP64; `before` may be empty.
+// Both zero: 0.
 struct Distance {
   double relative = 0;
   int64_t worst_element = 0;
 };
-Distance distance(std::span<const float> got, std::span<const float> wanted, std::span<const float> before);
+Distance distance(std::span<const float> got, std::span<const float> wanted,
+                  std::span<const float> before);
 
 }  // namespace strait

@@ -16,8 +16,8 @@ VerifyWindows::VerifyWindows(const Recipe& recipe)
   if (path.empty() || !std::filesystem::exists(path)) return;
   corpus_ = std::make_unique<Corpus>(path);
   if (corpus_->vocab_size() > recipe.model.vocab_size)
-    throw DataError(fmt::format("{}: its tokenizer has {} tokens, but model.vocab_size is {} ({})", corpus_->path(),
-                                corpus_->vocab_size(), recipe.model.vocab_size,
+    throw DataError(fmt::format("{}: its tokenizer has {} tokens, but model.vocab_size is {} ({})",
+                                corpus_->path(), corpus_->vocab_size(), recipe.model.vocab_size,
                                 recipe.places.of("model.vocab_size")));
   sampler_ = std::make_unique<Sampler>(*corpus_, recipe.train.sequence_length,
                                        window_tokens_ - recipe.train.sequence_length,
@@ -39,10 +39,12 @@ std::vector<int32_t> VerifyWindows::of_step(int64_t step) const {
       sampler_->sample(sample, window);
       continue;
     }
-    const uint64_t key = mix(static_cast<uint64_t>(recipe_.train.seed), static_cast<uint64_t>(sample));
+    const uint64_t key =
+        mix(static_cast<uint64_t>(recipe_.train.seed), static_cast<uint64_t>(sample));
     for (size_t place = 0; place < window.size(); ++place) {
       const double uniform = static_cast<double>(mix(key, place) >> 11) * 0x1p-53;
-      window[place] = static_cast<int32_t>(static_cast<double>(vocabulary) * uniform * uniform * uniform);
+      window[place] =
+          static_cast<int32_t>(static_cast<double>(vocabulary) * uniform * uniform * uniform);
     }
   }
   return windows;

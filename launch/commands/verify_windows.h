@@ -11,8 +11,9 @@
 
 namespace strait {
 
-// Step s takes samples [s * global_batch, (s + 1) * global_batch), as training does; from the recipe's corpus where it
-// exists, else tokens drawn from the seed, rare and frequent ones. For one rank, which gives them to the others.
+// Step s takes samples [s * global_batch, (s + 1) * global_batch), as training does; from the
+// recipe's corpus where it exists, else tokens drawn from the seed, rare and frequent ones. For one
+// rank, which gives them to the others.
 class VerifyWindows {
  public:
   explicit VerifyWindows(const Recipe& recipe);  // throws DataError as Corpus and Sampler

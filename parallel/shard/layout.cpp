@@ -21,7 +21,9 @@ std::string describe(const std::string& name, StateKind kind, int64_t first, int
   return fmt::format("{} of {}, elements {} to {}", name_of(kind), name, first, last - 1);
 }
 
-[[noreturn]] void throw_layout(const std::string& problem) { throw InternalError("[layout] " + problem); }
+[[noreturn]] void throw_layout(const std::string& problem) {
+  throw InternalError("[layout] " + problem);
+}
 
 [[noreturn]] void throw_hole(const std::string& name, StateKind kind, int64_t first, int64_t last) {
   throw_layout(describe(name, kind, first, last) + ": held by no rank");
@@ -124,7 +126,8 @@ class ByteStream {
     while (!staging.empty()) {
       Run& run = runs_[next_];
       const auto count = std::min(staging.size(), static_cast<size_t>(run.bytes));
-      reads ? std::memcpy(staging.data(), run.at, count) : std::memcpy(run.at, staging.data(), count);
+      reads ? std::memcpy(staging.data(), run.at, count)
+            : std::memcpy(run.at, staging.data(), count);
       run.at += count;
       run.bytes -= static_cast<int64_t>(count);
       left_ -= static_cast<int64_t>(count);
@@ -139,13 +142,14 @@ class ByteStream {
 
 struct Streams {
   std::vector<ByteStream> sends, receives;  // by position; [self] stays empty
-  std::vector<std::tuple<std::byte*, const std::byte*, int64_t>> copies;  // to, from, bytes: what stays on this rank
+  std::vector<std::tuple<std::byte*, const std::byte*, int64_t>>
+      copies;  // to, from, bytes: what stays on this rank
 };
 
-// What this rank sends and receives. All ranks walk the same map, so both ends of a stream agree on its order, and
-// a map that proves nothing throws on all of them.
-Streams plan(const Channel& channel, const Layout& held, const Layout& wanted, std::span<const StatePiece> from,
-             std::span<const StatePiece> to) {
+// What this rank sends and receives. All ranks walk the same map, so both ends of a stream agree on
+// its order, and a map that proves nothing throws on all of them.
+Streams plan(const Channel& channel, const Layout& held, const Layout& wanted,
+             std::span<const StatePiece> from, std::span<const StatePiece> to) {
   Streams streams;
   streams.sends.resize(static_cast<size_t>(channel.size()));
   streams.receives.resize(static_cast<size_t>(channel.size()));
@@ -156,13 +160,14 @@ Streams plan(const Channel& channel, const Layout& held, const Layout& wanted, s
     int64_t next = target.offset;
     const int64_t end = target.offset + target.count;
     const Stretch* before = nullptr;
-    for (const Stretch* source : held.overlapping(target.name, target.kind, target.offset, target.count)) {
+    for (const Stretch* source :
+         held.overlapping(target.name, target.kind, target.offset, target.count)) {
       if (before != nullptr && source->offset < next) throw_overlap(*before, *source);
       if (source->offset > next) throw_hole(target.name, target.kind, next, source->offset);
       if (source->dtype != target.dtype)
         throw_layout(describe(target.name, target.kind, target.offset, end) +
-                     fmt::format(": {} on rank {}, {} on rank {}", name_of(source->dtype), source->holder,
-                                 name_of(target.dtype), target.holder));
+                     fmt::format(": {} on rank {}, {} on rank {}", name_of(source->dtype),
+                                 source->holder, name_of(target.dtype), target.holder));
       const int64_t last = std::min(end, source->offset + source->count);
       const int64_t bytes = (last - next) * static_cast<int64_t>(size_of(target.dtype));
       const bool gives = source->holder == channel.self(), gets = target.holder == channel.self();
@@ -187,32 +192,40 @@ Streams plan(const Channel& channel, const Layout& held, const Layout& wanted, s
 
 const char* name_of(StateKind kind) {
   switch (kind) {
-    case StateKind::master: return "master";
-    case StateKind::first_moment: return "m";
-    case StateKind::second_moment: return "v";
-    case StateKind::bias: return "bias";
-    case StateKind::gradient: return "gradient";
+    case StateKind::master:
+      return "master";
+    case StateKind::first_moment:
+      return "m";
+    case StateKind::second_moment:
+      return "v";
+    case StateKind::bias:
+      return "bias";
+    case StateKind::gradient:
+      return "gradient";
   }
   return "?";
 }
 
-std::vector<StatePiece> pieces_of(std::span<const Bucket> buckets, std::span<const StateKind> kinds) {
+std::vector<StatePiece> pieces_of(std::span<const Bucket> buckets,
+                                  std::span<const StateKind> kinds) {
   std::vector<StatePiece> pieces;
   for (const Bucket& bucket : buckets) {
     for (const ShardPiece& piece : pieces_of_shard(bucket)) {
       for (const StateKind kind : kinds) {
         STRAIT_CHECK(kind != StateKind::bias, "selection biases are in no bucket");
-        const Tensor& values = kind == StateKind::master         ? bucket.master
-                               : kind == StateKind::first_moment ? bucket.first_moment
+        const Tensor& values = kind == StateKind::master          ? bucket.master
+                               : kind == StateKind::first_moment  ? bucket.first_moment
                                : kind == StateKind::second_moment ? bucket.second_moment
                                                                   : bucket.gradients;
-        const int64_t start = piece.shard_offset + (kind == StateKind::gradient ? bucket.shard_begin() : 0);
-        pieces.push_back({.name = piece.part->name,
-                          .kind = kind,
-                          .offset = piece.offset,
-                          .count = piece.count,
-                          .dtype = values.dtype(),
-                          .values = values.raw() + start * static_cast<int64_t>(size_of(values.dtype()))});
+        const int64_t start =
+            piece.shard_offset + (kind == StateKind::gradient ? bucket.shard_begin() : 0);
+        pieces.push_back(
+            {.name = piece.part->name,
+             .kind = kind,
+             .offset = piece.offset,
+             .count = piece.count,
+             .dtype = values.dtype(),
+             .values = values.raw() + start * static_cast<int64_t>(size_of(values.dtype()))});
       }
     }
   }
@@ -225,7 +238,8 @@ std::vector<StatePiece> bias_pieces(const Model& model, std::span<float> bias) {
   for (int64_t layer = 0; layer < model.num_layers(); ++layer) {
     const int row = model.layers[static_cast<size_t>(layer)].moe_index;
     if (row < 0) continue;
-    const auto values = bias.subspan(static_cast<size_t>(row * experts), static_cast<size_t>(experts));
+    const auto values =
+        bias.subspan(static_cast<size_t>(row * experts), static_cast<size_t>(experts));
     pieces.push_back({.name = selection_bias_name(model, layer),
                       .kind = StateKind::bias,
                       .offset = 0,
@@ -236,7 +250,8 @@ std::vector<StatePiece> bias_pieces(const Model& model, std::span<float> bias) {
   return pieces;
 }
 
-std::vector<StateTensor> state_tensors(const ModelSettings& settings, std::span<const StateKind> kinds) {
+std::vector<StateTensor> state_tensors(const ModelSettings& settings,
+                                       std::span<const StateKind> kinds) {
   const Model model = build_model(settings, {0, settings.n_routed_experts}, DType::f32);
   std::vector<StateTensor> tensors;
   for (const StateKind kind : kinds) {
@@ -268,11 +283,13 @@ Layout Layout::gather(const Channel& channel, std::span<const StatePiece> mine) 
   return Layout(std::move(stretches));
 }
 
-std::vector<const Stretch*> Layout::overlapping(const std::string& name, StateKind kind, int64_t offset,
-                                                int64_t count) const {
+std::vector<const Stretch*> Layout::overlapping(const std::string& name, StateKind kind,
+                                                int64_t offset, int64_t count) const {
   const auto begin = std::lower_bound(
       stretches_.begin(), stretches_.end(), std::tie(name, kind),
-      [](const Stretch& s, const std::tuple<const std::string&, const StateKind&>& key) { return tensor_key(s) < key; });
+      [](const Stretch& s, const std::tuple<const std::string&, const StateKind&>& key) {
+        return tensor_key(s) < key;
+      });
   std::vector<const Stretch*> found;
   for (auto s = begin; s != stretches_.end() && s->name == name && s->kind == kind; ++s) {
     if (s->offset >= offset + count) break;
@@ -300,15 +317,16 @@ void Layout::require_complete(std::span<const StateTensor> tensors) const {
     }
     if (next < tensor.numel) throw_hole(tensor.name, tensor.kind, next, tensor.numel);
     if (next > tensor.numel)
-      throw_layout(describe(tensor.name, tensor.kind, tensor.numel, next) + ": past the tensor's end");
+      throw_layout(describe(tensor.name, tensor.kind, tensor.numel, next) +
+                   ": past the tensor's end");
   }
   if (used < stretches_.size())
     throw_layout(fmt::format("{} pieces belong to no tensor of the model, or start past its end",
                              stretches_.size() - used));
 }
 
-void reshard(const Channel& channel, std::span<const StatePiece> from, std::span<const StatePiece> to,
-             int64_t message_bytes) {
+void reshard(const Channel& channel, std::span<const StatePiece> from,
+             std::span<const StatePiece> to, int64_t message_bytes) {
   STRAIT_CHECK(message_bytes > 0);
   const std::vector<std::string> all = gather_all(channel, encode(from) + encode(to));
   std::vector<Stretch> held, wanted;
@@ -327,10 +345,13 @@ void reshard(const Channel& channel, std::span<const StatePiece> from, std::span
   for (;;) {
     Exchange messages;
     for (size_t peer = 0; peer < peers; ++peer) {
-      outgoing[peer].resize(static_cast<size_t>(std::min(message_bytes, streams.sends[peer].left())));
-      incoming[peer].resize(static_cast<size_t>(std::min(message_bytes, streams.receives[peer].left())));
+      outgoing[peer].resize(
+          static_cast<size_t>(std::min(message_bytes, streams.sends[peer].left())));
+      incoming[peer].resize(
+          static_cast<size_t>(std::min(message_bytes, streams.receives[peer].left())));
       streams.sends[peer].read(outgoing[peer]);
-      if (!outgoing[peer].empty()) messages.sends.push_back({.to = static_cast<int>(peer), .data = outgoing[peer]});
+      if (!outgoing[peer].empty())
+        messages.sends.push_back({.to = static_cast<int>(peer), .data = outgoing[peer]});
       if (!incoming[peer].empty())
         messages.receives.push_back({.from = static_cast<int>(peer), .data = incoming[peer]});
     }

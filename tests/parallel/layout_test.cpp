@@ -1,4 +1,5 @@
-// tests/parallel/layout_test.cpp: state moved between layouts of 4, 2, 3 and 1 ranks, and maps that prove nothing.
+// tests/parallel/layout_test.cpp: state moved between layouts of 4, 2, 3 and 1 ranks, and maps that
+// prove nothing.
 #include "parallel/shard/layout.h"
 
 #include <gtest/gtest.h>
@@ -15,8 +16,8 @@
 namespace strait {
 namespace {
 
-constexpr StateKind kAllKinds[] = {StateKind::master, StateKind::first_moment, StateKind::second_moment,
-                                   StateKind::bias};
+constexpr StateKind kAllKinds[] = {StateKind::master, StateKind::first_moment,
+                                   StateKind::second_moment, StateKind::bias};
 
 ModelSettings small_model() {
   ModelSettings m;
@@ -77,8 +78,9 @@ struct Holder {
 
 // The byte that element `index` of a tensor has at `place`, the same in every layout.
 uint8_t expected_byte(const std::string& name, StateKind kind, int64_t index, int64_t place) {
-  const uint64_t seed = std::hash<std::string>{}(name) + static_cast<uint64_t>(kind) * 0x9e3779b97f4a7c15u +
-                        static_cast<uint64_t>(index) * 0xbf58476d1ce4e5b9u + static_cast<uint64_t>(place);
+  const uint64_t seed =
+      std::hash<std::string>{}(name) + static_cast<uint64_t>(kind) * 0x9e3779b97f4a7c15u +
+      static_cast<uint64_t>(index) * 0xbf58476d1ce4e5b9u + static_cast<uint64_t>(place);
   return static_cast<uint8_t>((seed * 0x94d049bb133111ebu) >> 56);
 }
 
@@ -86,7 +88,8 @@ void fill_state(const std::vector<StatePiece>& pieces) {
   for (const StatePiece& piece : pieces) {
     const auto size = static_cast<int64_t>(size_of(piece.dtype));
     for (int64_t i = 0; i < piece.count * size; ++i)
-      piece.values[i] = std::byte{expected_byte(piece.name, piece.kind, piece.offset + i / size, i % size)};
+      piece.values[i] =
+          std::byte{expected_byte(piece.name, piece.kind, piece.offset + i / size, i % size)};
   }
 }
 
@@ -95,7 +98,8 @@ int64_t count_wrong_bytes(const std::vector<StatePiece>& pieces) {
   for (const StatePiece& piece : pieces) {
     const auto size = static_cast<int64_t>(size_of(piece.dtype));
     for (int64_t i = 0; i < piece.count * size; ++i)
-      wrong += piece.values[i] != std::byte{expected_byte(piece.name, piece.kind, piece.offset + i / size, i % size)};
+      wrong += piece.values[i] !=
+               std::byte{expected_byte(piece.name, piece.kind, piece.offset + i / size, i % size)};
   }
   return wrong;
 }
@@ -105,8 +109,9 @@ TEST(Layout, ReshardsFourTwoThreeOneAndBack) {
     const Channel channel = comm.channel(LinkLane::host, comm.world());
     const auto tensors = state_tensors(small_model(), kAllKinds);
     std::optional<Holder> before;
-    for (const auto& [size, expert] : {std::pair(4, 4), std::pair(2, 1), std::pair(3, 3), std::pair(1, 1),
-                                       std::pair(4, 2), std::pair(2, 2), std::pair(4, 4)}) {
+    for (const auto& [size, expert] :
+         {std::pair(4, 4), std::pair(2, 1), std::pair(3, 3), std::pair(1, 1), std::pair(4, 2),
+          std::pair(2, 2), std::pair(4, 4)}) {
       Holder now(size, expert, rank);
       if (!before) {
         fill_state(now.all());
@@ -115,7 +120,8 @@ TEST(Layout, ReshardsFourTwoThreeOneAndBack) {
       }
       EXPECT_EQ(count_wrong_bytes(now.all()), 0) << size << " ranks, experts over " << expert;
       Layout::gather(channel, now.source(rank)).require_complete(tensors);
-      before.emplace(size, expert, rank);  // buffers of their own, so that nothing is right by accident
+      before.emplace(size, expert,
+                     rank);  // buffers of their own, so that nothing is right by accident
       reshard(channel, now.source(rank), before->all());
     }
   });
@@ -132,7 +138,8 @@ TEST(Layout, GradientsMoveAsTheStretchThatIsSummedHere) {
       bool inside = false;
       for (const Bucket& bucket : holder.buckets) {
         const float* first = bucket.gradients.data<float>();
-        inside = inside || (values >= first + bucket.shard_begin() && values + piece.count <= first + bucket.shard_end());
+        inside = inside || (values >= first + bucket.shard_begin() &&
+                            values + piece.count <= first + bucket.shard_end());
       }
       EXPECT_TRUE(inside) << piece.name;
       std::lock_guard lock(mutex);
@@ -151,7 +158,8 @@ Layout::Stretch stretch(const char* name, int64_t offset, int64_t count, int hol
 }
 
 std::string problem_of(std::vector<Layout::Stretch> stretches) {
-  const std::vector<StateTensor> tensors = {{"a", StateKind::master, 10}, {"b", StateKind::master, 4}};
+  const std::vector<StateTensor> tensors = {{"a", StateKind::master, 10},
+                                            {"b", StateKind::master, 4}};
   try {
     Layout(std::move(stretches)).require_complete(tensors);
   } catch (const InternalError& error) {
@@ -163,12 +171,17 @@ std::string problem_of(std::vector<Layout::Stretch> stretches) {
 TEST(Layout, ProvesThatEachElementHasOneHolder) {
   const auto b = stretch("b", 0, 4, 0);
   EXPECT_EQ(problem_of({stretch("a", 6, 4, 0), stretch("a", 0, 6, 1), b}), "");
-  EXPECT_TRUE(has(problem_of({stretch("a", 0, 5, 0), stretch("a", 6, 4, 1), b}), "master of a, elements 5 to 5: held by no rank"));
-  EXPECT_TRUE(has(problem_of({stretch("a", 0, 7, 0), stretch("a", 6, 4, 2), b}), "master of a, elements 6 to 6: held by ranks 0 and 2"));
+  EXPECT_TRUE(has(problem_of({stretch("a", 0, 5, 0), stretch("a", 6, 4, 1), b}),
+                  "master of a, elements 5 to 5: held by no rank"));
+  EXPECT_TRUE(has(problem_of({stretch("a", 0, 7, 0), stretch("a", 6, 4, 2), b}),
+                  "master of a, elements 6 to 6: held by ranks 0 and 2"));
   EXPECT_TRUE(has(problem_of({stretch("a", 0, 9, 0), b}), "elements 9 to 9: held by no rank"));
-  EXPECT_TRUE(has(problem_of({stretch("a", 0, 11, 0), b}), "elements 10 to 10: past the tensor's end"));
-  EXPECT_TRUE(has(problem_of({stretch("a", 0, 10, 0)}), "master of b, elements 0 to 3: held by no rank"));
-  EXPECT_TRUE(has(problem_of({stretch("a", 0, 10, 0), b, stretch("c", 0, 1, 0)}), "1 pieces belong to no tensor"));
+  EXPECT_TRUE(
+      has(problem_of({stretch("a", 0, 11, 0), b}), "elements 10 to 10: past the tensor's end"));
+  EXPECT_TRUE(
+      has(problem_of({stretch("a", 0, 10, 0)}), "master of b, elements 0 to 3: held by no rank"));
+  EXPECT_TRUE(has(problem_of({stretch("a", 0, 10, 0), b, stretch("c", 0, 1, 0)}),
+                  "1 pieces belong to no tensor"));
 }
 
 TEST(Layout, FindsTheHolder) {
@@ -186,16 +199,21 @@ TEST(Layout, ReshardRefusesWhatIsHeldTwiceOrNowhereOnAllRanks) {
     run_ranks(3, [&](Rank rank, Comm& comm) {
       const Channel channel = comm.channel(LinkLane::host, comm.world());
       std::vector<float> mine(10), all(10);
-      const int64_t first = rank.value * 3, count = twice ? 4 : 3;  // elements 3 and 6 twice, or 9 nowhere
+      const int64_t first = rank.value * 3,
+                    count = twice ? 4 : 3;  // elements 3 and 6 twice, or 9 nowhere
       const StatePiece from{.name = "a",
                             .offset = first,
                             .count = count,
                             .values = std::as_writable_bytes(std::span(mine)).data()};
-      const StatePiece to{.name = "a", .offset = 0, .count = 10, .values = std::as_writable_bytes(std::span(all)).data()};
+      const StatePiece to{.name = "a",
+                          .offset = 0,
+                          .count = 10,
+                          .values = std::as_writable_bytes(std::span(all)).data()};
       try {
         reshard(channel, {&from, 1}, {&to, static_cast<size_t>(rank.value == 1)});
       } catch (const InternalError& error) {
-        EXPECT_TRUE(has(error.what(), twice ? "elements 3 to 3: held by ranks 0 and 1" : "9 to 9: held by no rank"));
+        EXPECT_TRUE(has(error.what(), twice ? "elements 3 to 3: held by ranks 0 and 1"
+                                            : "9 to 9: held by no rank"));
         std::lock_guard lock(mutex);
         ++refused;
       }

@@ -11,6 +11,7 @@
 
 #include "core/nn/decode.h"
 #include "core/nn/decode_sampling.h"
+#include "core/thread_pool.h"
 #include "launch/commands/model_source.h"
 #include "launch/commands/ranks.h"
 
@@ -48,6 +49,16 @@ std::vector<int32_t> prompt_ids(const ModelSource& source, const Tokenizer& toke
   return ids;
 }
 
+// A product of one token with a small matrix takes a few microseconds, less than waking a thread
+// does: below 32 MB of weights a token (about 1 ms at one core's memory bandwidth) one thread is
+// the fastest.
+int threads_of(const ModelSource& source, const GenerateOptions& options) {
+  if (options.threads > 0) return options.threads;
+  const double bytes = static_cast<double>(count_parameters(source.settings()).active_matrix) *
+                       static_cast<double>(size_of(source.compute()));
+  return bytes < 32e6 ? 1 : default_num_threads(1);
+}
+
 struct Outcome {
   std::string text;
   std::vector<int32_t> ids;  // generated, EOS not included
@@ -59,7 +70,7 @@ struct Outcome {
 Outcome generate(ModelSource& source, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
                  const GenerateOptions& options) {
   const auto prompt_tokens = static_cast<int64_t>(prompt.size());
-  const auto engine = load_engine(source, {.num_threads = options.threads});
+  const auto engine = load_engine(source, {.num_threads = threads_of(source, options)});
   // The last token generated needs no position of its own.
   const int64_t positions =
       std::min(source.settings().max_position_embeddings, prompt_tokens + options.max_tokens - 1);

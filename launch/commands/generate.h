@@ -14,7 +14,7 @@ struct GenerateOptions {
   double top_p = 0.95;
   uint64_t seed = 0;
   bool json = false;
-  int threads = 0;  // 0: all cores
+  int threads = 0;  // 0: all cores, or one for a small model
 };
 
 // Prints what follows the prompt as it is generated, and on stderr how fast; with `json` one line

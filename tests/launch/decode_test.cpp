@@ -9,6 +9,8 @@
 #include <functional>
 #include <random>
 
+#include "data/huggingface/safetensors.h"
+#include "launch/commands/model_source.h"
 #include "launch/engine/engine.h"
 #include "parallel/comm/self.h"
 
@@ -236,6 +238,39 @@ TEST_P(Decode, RefusesWhatDoesNotFit) {
   small.rewind(0);
   EXPECT_THROW(small.run(std::vector<int32_t>{61}), DataError);
 }
+
+// Models that `transformers` made, and the logits it gives them (tests/oracle).
+class GoldenDecode : public testing::TestWithParam<const char*> {};
+
+TEST_P(GoldenDecode, LogitsOfTransformers) {
+  const std::string folder = std::string(STRAIT_SOURCE_DIR "/tests/oracle/golden/") + GetParam();
+  const huggingface::SafetensorsFile expected(folder + "/expected.safetensors");
+  const std::vector<int64_t> shape = expected.tensor("logits").shape;  // [B, S, V]
+  std::vector<int32_t> ids(static_cast<size_t>(shape[0] * shape[1]));
+  expected.read_raw("input_ids", 0, std::as_writable_bytes(std::span(ids)));
+  ModelSource source(folder);
+  const auto engine = load_engine(source, {});
+  Decoder decoder(engine->ctx(), engine->model(), engine->selection_bias(), shape[1]);
+  double worst = 0;
+  for (int64_t sequence = 0; sequence < shape[0]; ++sequence) {
+    decoder.rewind(0);
+    for (int64_t position = 0; position < shape[1]; ++position) {
+      const int64_t row = sequence * shape[1] + position;
+      const Tensor logits = decoder.run(std::span(ids).subspan(static_cast<size_t>(row), 1));
+      std::vector<float> wanted(static_cast<size_t>(shape[2]));
+      expected.read("logits", row * shape[2], wanted);
+      for (size_t i = 0; i < wanted.size(); ++i)
+        worst =
+            std::max(worst, std::fabs(static_cast<double>(logits.data<float>()[i]) - wanted[i]));
+    }
+  }
+  EXPECT_LE(worst, 1e-4);
+}
+
+INSTANTIATE_TEST_SUITE_P(Transformers, GoldenDecode,
+                         testing::Values("v3_full", "v3_no_q_lora", "v2_softmax", "v2_lite",
+                                         "odd_sizes", "dense_tied", "mtp_balance"),
+                         [](const auto& info) { return std::string(info.param); });
 
 INSTANTIATE_TEST_SUITE_P(Shapes, Decode,
                          testing::Values(Case{"Sigmoid", v3_settings},

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Training speed of a small DeepSeek-V3 in PyTorch + transformers on a CPU: the yardstick for `strait train`.
 
-    python bench.py [--steps 7] [--threads 2] [--only fp32,compiled] [--jemalloc LIB] [--small]
+    python bench.py --corpus DIR [--steps 7] [--threads 2] [--only fp32,compiled] [--jemalloc LIB] [--small]
 
-Every mode runs in a process of its own and prints one JSON line; the last lines name the fastest mode per precision.
-A step is forward, cross-entropy, backward and fused AdamW on one batch of random tokens; tokens/s is that of the median step.
+Every mode runs in a process of its own and prints one JSON line. `strait train recipes/bench.yaml` runs first and last, on
+the same tokens of the same corpus (`strait data prepare --vocab 8192`); the last lines name the fastest modes and the ratio.
+A step is forward, cross-entropy, backward and AdamW; tokens/s is that of the median step.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 # The model that both sides train; `recipes/` on Strait's side must say the same.
@@ -83,10 +85,12 @@ def train_steps(mode, options):
     batch, length = (2, 64) if options.small else (BATCH, LENGTH)
     model, step_model = build(mode, sizes)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
-    tokens = torch.randint(0, sizes["vocab_size"], (batch, length + 1))
-    inputs, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+    steps = options.warmup + options.steps
+    windows = read_windows(options.corpus, steps * batch, length).clamp_(max=sizes["vocab_size"] - 1)
     seconds = []
-    for _ in range(options.warmup + options.steps):
+    for step in range(steps):
+        window = windows[step * batch : (step + 1) * batch]
+        inputs, targets = window[:, :-1].contiguous(), window[:, 1:].contiguous()
         start = time.perf_counter()
         with torch.autocast("cpu", torch.bfloat16, enabled=mode.startswith("autocast")):
             logits = step_model(input_ids=inputs).logits
@@ -97,6 +101,47 @@ def train_steps(mode, options):
         seconds.append(time.perf_counter() - start)
     parameters = sum(p.numel() for p in model.parameters())
     return seconds[options.warmup :], float(loss.detach()), batch * length, parameters
+
+
+def read_windows(corpus, count, length):
+    """The first `count` windows of the corpus, each with its last target: [count, length + 1]."""
+    import h5py
+    import torch
+
+    with h5py.File(os.path.join(corpus, "corpus.h5")) as file:
+        tokens = torch.from_numpy(file["train/tokens"][: count * length + 1].astype("int64"))
+    return torch.stack([tokens[i * length : i * length + length + 1] for i in range(count)])
+
+
+def run_strait(precision, options):
+    """One run of the binary on the corpus; the same report as a mode of PyTorch."""
+    root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..")
+    steps = options.warmup + options.steps
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            options.strait or os.path.join(root, "build/release/strait"), "train", os.path.join(root, "recipes/bench.yaml"),
+            "--json", "--run", folder, "--set", f"data.corpus={options.corpus}", "--set", f"train.precision={precision}",
+            "--set", f"train.steps={steps + 1}", "--set", f"train.threads={options.threads}", "--set", "schedule.warmup_steps=1",
+        ]  # fmt: skip
+        start = time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        wall = time.perf_counter() - start
+    if done.returncode != 0:
+        sys.exit(f"strait failed ({done.returncode}): {done.stderr.strip()}")
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    # A step's figures are reported when it is committed, in the next one; the last has no next and is left out.
+    seconds = [line["seconds"] for line in lines if line["kind"] == "step"][options.warmup : -1]
+    tokens = lines[0]["tokens"]
+    memory = next(line for line in lines if line["kind"] == "memory")
+    result = {
+        "mode": f"strait,{precision}", "tokens_per_s": round(tokens / statistics.median(seconds), 1),
+        "median_step_s": round(statistics.median(seconds), 4), "steps_s": [round(value, 4) for value in seconds],
+        "tokens_per_step": tokens, "model_gflops": round(lines[0]["model_flops_per_second"] * lines[0]["seconds"] / 1e9, 1),
+        "threads": options.threads, "load_1min": round(os.getloadavg()[0], 2), "run_s": round(wall, 1),
+        "peak_rss_mib": memory["rss_peak_bytes"] >> 20,
+    }  # fmt: skip
+    print(json.dumps(result), flush=True)
+    return result
 
 
 def run_mode(mode, options):
@@ -118,6 +163,7 @@ def run_all(options):
     """Each mode in a process of its own; a mode that fails is reported as such and does not stop the others."""
     wanted = options.only.split(",") if options.only else []
     results = []
+    ours = [] if options.small else [run_strait(precision, options) for precision in ("bf16", "fp32")]
     for mode in MODES:
         if not all(word in mode.split(",") for word in wanted):
             continue
@@ -130,16 +176,26 @@ def run_all(options):
         else:
             reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
             print(json.dumps({"mode": mode, "failed": reason, "exit_code": done.returncode}), flush=True)
+    if not options.small:
+        ours += [run_strait(precision, options) for precision in ("fp32", "bf16")]
     for dtype in DTYPES:
         group = [result for result in results if result["mode"].startswith(dtype + ",")]
         if group:
             best = max(group, key=lambda result: result["tokens_per_s"])
             print(json.dumps({"best": dtype, "mode": best["mode"], "tokens_per_s": best["tokens_per_s"]}))
+    for precision in ("bf16", "fp32"):
+        rivals = [r for r in results if precision == "bf16" or r["mode"].startswith("fp32")]
+        own = [r["tokens_per_s"] for r in ours if r["mode"].endswith(precision)]
+        if rivals and own:
+            best = max(rivals, key=lambda result: result["tokens_per_s"])
+            print(json.dumps({"strait": precision, "tokens_per_s": own, "against": best["mode"],
+                              "ratio": round(statistics.mean(own) / best["tokens_per_s"], 2)}))  # fmt: skip
     return 0 if results else 1
 
 
 def forwarded(options):
     words = ["--steps", str(options.steps), "--warmup", str(options.warmup), "--threads", str(options.threads)]
+    words += ["--corpus", options.corpus]
     return words + (["--small"] if options.small else [])
 
 
@@ -149,6 +205,8 @@ def main():
     parser.add_argument("--warmup", type=int, default=2, help="steps before them; compiling happens in the first")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", help="comma-separated words that a mode must have, e.g. bf16,grouped_mm")
+    parser.add_argument("--corpus", required=True, help="folder made by `strait data prepare --vocab 8192`")
+    parser.add_argument("--strait", help="the binary (default: build/release/strait of this repository)")
     parser.add_argument("--jemalloc", help="path of libjemalloc.so to preload instead of tuning glibc's malloc")
     parser.add_argument("--small", action="store_true", help="a toy model: does every mode run at all?")
     parser.add_argument("--mode", choices=MODES, help=argparse.SUPPRESS)

@@ -14,10 +14,10 @@ class Sequence : public Operation {
       if (current_) {
         if (!current_->poll()) return false;
         current_.reset();
+        steps_[next_ - 1] = nullptr;  // not before: what it holds may be what its operation uses
       }
       if (next_ == steps_.size()) return true;
-      const Step step = std::move(steps_[next_++]);
-      current_ = step();
+      current_ = steps_[next_++]();
     }
   }
 

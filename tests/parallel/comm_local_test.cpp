@@ -132,6 +132,27 @@ TEST(CommLanes, CountsThenAllocateThenRows) {
   });
 }
 
+TEST(CommLanes, AStepLivesAsLongAsItsOperation) {
+  // Operations use buffers that only their step holds.
+  struct Probe : Operation {
+    std::weak_ptr<int> buffer;
+    bool* alive;
+    Probe(std::weak_ptr<int> the_buffer, bool* is_alive)
+        : buffer(std::move(the_buffer)), alive(is_alive) {}
+    bool poll() override {
+      *alive = !buffer.expired();
+      return true;
+    }
+  };
+  bool alive = false;
+  std::vector<Step> steps{[buffer = std::make_shared<int>(), &alive] {
+    return std::make_unique<Probe>(buffer, &alive);
+  }};
+  const auto comm = self_comm();
+  comm->enqueue(LinkLane::host, sequence(std::move(steps))).wait();
+  EXPECT_TRUE(alive);
+}
+
 TEST(CommLanes, TogetherOnSeveralGroups) {
   run_ranks(4, [](Rank rank, Comm& comm) {
     const int half = rank.value / 2 * 2;

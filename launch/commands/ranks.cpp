@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
+#include <thread>
 
 #include "launch/trainer/agree.h"
 #include "parallel/comm/local.h"
@@ -28,6 +30,8 @@ void leave_exit_code(int code) {
   leave_exit_code(code);
   std::fflush(stdout);
   std::fflush(stderr);
+  // mpirun, when it is ending a job, drops what a rank has printed just before its own end.
+  std::this_thread::sleep_for(std::chrono::milliseconds(100));
   std::_Exit(code);
 }
 
@@ -43,13 +47,11 @@ int run_under_mpirun(const std::function<int(Comm&, Watch*)>& work) {
     leave_exit_code(code);
     return code;
   } catch (const ReportedElsewhere& error) {
-    // Rank 0 has the same error at the same time and reports it; leave it a moment to do so.
-    watch->close();
+    if (watch) watch->abandon(error.what());  // rank 0 prints what it is
     end_process(error.exit_code);
   } catch (const std::exception& error) {
-    const bool agreed = dynamic_cast<const NumericsError*>(&error) != nullptr;  // thrown by all ranks at a commit
-    const bool mine = !watch || watch->abandon(error.what());
-    if (mine && !(agreed && comm->rank().value != 0)) print_error(error.what());
+    // Of several ranks that fail with the same text, as at a commit, one prints it.
+    if (!watch || watch->abandon(error.what())) print_error(error.what());
     end_process(exit_code_of(error));
   }
 }

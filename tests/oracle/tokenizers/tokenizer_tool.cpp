@@ -1,12 +1,12 @@
 // Strait's tokenizer as a program for compare.py.
-//   tokenizer_tool train OUT.json VOCAB IN     trains on the texts of IN; prints the seconds
-//   tokenizer_tool encode FILE.json IN OUT [special]   encodes them; prints the seconds of encoding
+//   tokenizer_tool train OUT.json VOCAB IN     trains on the texts of IN; prints the CPU seconds
+//   tokenizer_tool encode FILE.json IN OUT [special]   encodes them; prints those of encoding
 // IN holds texts, each as a 32-bit length and its bytes. OUT gets for each text a 32-bit count, the
 // ids, and the decoded text in the form of IN.
 #include <fmt/core.h>
 
-#include <chrono>
 #include <cstring>
+#include <ctime>
 #include <exception>
 #include <fstream>
 #include <sstream>
@@ -18,8 +18,6 @@
 #include "data/tokenizer/trainer.h"
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 std::string read(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
@@ -45,13 +43,14 @@ void put(std::ofstream& out, size_t count, const void* from, size_t num_bytes) {
   out.write(static_cast<const char*>(from), static_cast<std::streamsize>(num_bytes));
 }
 
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
+// CPU time, so that other work on the machine does not count.
+double seconds_since(std::clock_t start) {
+  return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
 }
 
 int train(const std::string& out, int64_t vocab_size, const std::string& in) {
   const std::string data = read(in);
-  const auto start = Clock::now();
+  const std::clock_t start = std::clock();
   strait::TokenizerTrainer trainer({.vocab_size = vocab_size});
   for (const std::string_view text : unpack(data)) trainer.add(text);
   std::ofstream(out, std::ios::binary) << trainer.train();
@@ -65,7 +64,7 @@ int encode(const std::string& file, const std::string& in, const std::string& to
   const std::string data = read(in);
   const std::vector<std::string_view> texts = unpack(data);
   std::vector<std::vector<int32_t>> ids(texts.size());
-  const auto start = Clock::now();
+  const std::clock_t start = std::clock();
   for (size_t index = 0; index < texts.size(); ++index)
     encoder.encode(texts[index], ids[index], special);
   fmt::print("{:.4f}\n", seconds_since(start));

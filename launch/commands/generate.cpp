@@ -12,6 +12,7 @@
 #include "core/nn/decode.h"
 #include "core/nn/decode_sampling.h"
 #include "core/thread_pool.h"
+#include "data/tokenizer/utf8.h"
 #include "launch/commands/model_source.h"
 #include "launch/commands/ranks.h"
 
@@ -38,6 +39,8 @@ void check(const GenerateOptions& options) {
 // The token that begins a text, then the prompt's.
 std::vector<int32_t> prompt_ids(const ModelSource& source, const Tokenizer& tokenizer,
                                 const std::string& prompt) {
+  if (const int64_t invalid = first_invalid_utf8(prompt); invalid >= 0)
+    throw DataError(fmt::format("the prompt is not UTF-8 at byte {}", invalid));
   std::vector<int32_t> ids;
   const huggingface::SpecialTokens& tokens = source.tokens();
   if (prompt.empty() || tokens.bos >= 0 || tokens.eos >= 0) ids.push_back(source.start_token());

@@ -113,7 +113,8 @@ TEST(Generate, RefusesWhatCannotBe) {
   EXPECT_SAYS(refusal({.model = saved.run(), .prompt = "x", .top_p = 0}), "--top-p");
   EXPECT_SAYS(refusal({.model = saved.run(), .prompt = "x", .top_p = 1.5}), "--top-p");
   EXPECT_SAYS(
-      error_of<DataError>([&] { run_generate({.model = saved.run(), .prompt = "ab\xFF"}); }), "2");
+      error_of<DataError>([&] { run_generate({.model = saved.run(), .prompt = "ab\xFF"}); }),
+      "the prompt is not UTF-8 at byte 2");
 }
 
 }  // namespace

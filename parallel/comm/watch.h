@@ -19,8 +19,9 @@
 //     std::_Exit(code);                                    // see mpi.h
 //   }
 //
-// The Comm must outlive the Watch. A SIGTERM that arrives when lost() is true comes from mpirun,
-// which ends the survivors of a job: it is no stop request. Thread-safe.
+// Rank 0 needs a file descriptor per rank. The Comm must outlive the Watch. A SIGTERM that arrives
+// when lost() is true comes from mpirun, which ends the survivors of a job: it is no stop request.
+// Thread-safe.
 #pragma once
 
 #include <chrono>
@@ -38,9 +39,10 @@ struct WatchSettings {
   // A rank silent for so long is lost. It must bridge moments in which its host is overloaded.
   std::chrono::milliseconds silence{8000};
   std::chrono::milliseconds connect{30000};  // for all ranks to join
-  // Called once, on a thread of the Watch, with the line above, on the lowest surviving rank only,
-  // before the Comm fails: the compute thread may be busy for longer than mpirun lets it live.
-  // Must be quick and must not throw.
+  // Called once, on a thread of the Watch, with the line above, before the Comm fails: the compute
+  // thread may be busy for longer than mpirun lets it live (it ends the survivors 1 to 2 s after a
+  // loss). On the lowest surviving rank only, but if rank 0 is lost on one rank of each host,
+  // because the others do not know then who survives. Must be quick and must not throw.
   std::function<void(const std::string&)> on_loss = {};
 };
 

@@ -157,6 +157,7 @@ Descriptor connect_to(const std::string& address, int port, Clock::time_point de
 
 void wait_to_read(const std::vector<int>& descriptors, Clock::time_point deadline) {
   std::vector<pollfd> watched;
+  watched.reserve(descriptors.size());
   for (const int descriptor : descriptors) watched.push_back({descriptor, POLLIN, 0});
   poll(watched.data(), watched.size(), milliseconds_until(deadline));
 }

@@ -17,7 +17,8 @@ namespace strait::tests {
 namespace {
 
 int run_rank(const std::vector<std::string>& arguments) {
-  const int rank = std::atoi(std::getenv("OMPI_COMM_WORLD_RANK"));
+  const char* number = std::getenv("OMPI_COMM_WORLD_RANK");
+  const int rank = std::atoi(number ? number : "0");
   if (arguments.at(0) == "show") {
     std::string line = "<rank " + std::to_string(rank);
     for (const std::string& argument : arguments) line += " [" + argument + "]";

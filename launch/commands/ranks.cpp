@@ -75,8 +75,11 @@ int run_on_ranks(int local_ranks, const std::function<int(Comm&, Watch*)>& work)
   }
   int code = 0;
   run_ranks(local_ranks, [&](Rank rank, Comm& comm) {
-    const int mine = work(comm, nullptr);
-    if (rank.value == 0) code = mine;
+    try {
+      const int mine = work(comm, nullptr);
+      if (rank.value == 0) code = mine;
+    } catch (const ReportedElsewhere&) {  // rank 0 throws the error itself
+    }
   });
   return code;
 }

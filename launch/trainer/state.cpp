@@ -4,75 +4,30 @@
 #include "data/checkpoint/shard.h"
 #include "launch/trainer/agree.h"
 #include "parallel/comm/exchange.h"
+#include "parallel/shard/layout.h"
 
 namespace strait {
 namespace {
 
-std::vector<checkpoint::Piece> pieces_of(Engine& engine, bool with_bias) {
-  std::vector<checkpoint::Piece> pieces;
-  for (const Bucket& bucket : engine.buckets()) {
-    const auto add = [&](const ShardPiece& piece, const char* kind, const Tensor& values) {
-      const std::byte* first = static_cast<const std::byte*>(values.raw()) +
-                               piece.shard_offset * static_cast<int64_t>(size_of(values.dtype()));
-      pieces.push_back({.name = piece.part->name,
-                        .kind = kind,
-                        .offset = piece.offset,
-                        .count = piece.count,
-                        .dtype = values.dtype(),
-                        .values = first});
-    };
-    for (const ShardPiece& piece : pieces_of_shard(bucket)) {
-      add(piece, checkpoint::kMaster, bucket.master);
-      add(piece, checkpoint::kFirstMoment, bucket.first_moment);
-      add(piece, checkpoint::kSecondMoment, bucket.second_moment);
-    }
-  }
-  if (!with_bias) return pieces;
-  const Model& model = engine.model();
-  const int64_t experts = model.settings.n_routed_experts;
-  for (int64_t layer = 0; layer < model.num_layers(); ++layer) {
-    const int row = model.layers[static_cast<size_t>(layer)].moe_index;
-    if (row < 0) continue;
-    pieces.push_back({.name = selection_bias_name(model, layer),
-                      .kind = checkpoint::kBias,
-                      .offset = 0,
-                      .count = experts,
-                      .dtype = DType::f32,
-                      .values = engine.selection_bias().data() + row * experts});
-  }
+// What this rank holds of the state; the selection biases, which all ranks hold, if asked for.
+std::vector<StatePiece> state_of(Engine& engine, bool with_bias) {
+  std::vector<StatePiece> pieces = pieces_of(engine.buckets(), kOptimizerState);
+  if (with_bias)
+    for (StatePiece& piece : bias_pieces(engine.model(), engine.selection_bias()))
+      pieces.push_back(std::move(piece));
   return pieces;
 }
 
-template <class T>
-void read_piece(checkpoint::Reader& reader, const ShardPiece& piece, const char* kind,
-                const Tensor& into) {
-  reader.read(piece.part->name, kind, piece.offset,
-              std::span<T>(into.data<T>() + piece.shard_offset, static_cast<size_t>(piece.count)));
-}
-
-void read_shards(Engine& engine, checkpoint::Reader& reader) {
-  for (Bucket& bucket : engine.buckets()) {
-    for (const ShardPiece& piece : pieces_of_shard(bucket)) {
-      read_piece<float>(reader, piece, checkpoint::kMaster, bucket.master);
-      for (const auto& [kind, moment] : {std::pair(checkpoint::kFirstMoment, &bucket.first_moment),
-                                         std::pair(checkpoint::kSecondMoment, &bucket.second_moment)}) {
-        if (!moment->defined()) continue;
-        if (moment->dtype() == DType::bf16) {
-          read_piece<bfloat16>(reader, piece, kind, *moment);
-        } else {
-          read_piece<float>(reader, piece, kind, *moment);
-        }
-      }
-    }
-  }
-  const Model& model = engine.model();
-  const auto experts = static_cast<size_t>(model.settings.n_routed_experts);
-  for (int64_t layer = 0; layer < model.num_layers(); ++layer) {
-    const int row = model.layers[static_cast<size_t>(layer)].moe_index;
-    if (row < 0) continue;
-    reader.read(selection_bias_name(model, layer), checkpoint::kBias, 0,
-                std::span(engine.selection_bias()).subspan(static_cast<size_t>(row) * experts, experts));
-  }
+std::vector<checkpoint::Piece> stored_pieces(const std::vector<StatePiece>& state) {
+  std::vector<checkpoint::Piece> pieces;
+  for (const StatePiece& piece : state)
+    pieces.push_back({.name = piece.name,
+                      .kind = name_of(piece.kind),
+                      .offset = piece.offset,
+                      .count = piece.count,
+                      .dtype = piece.dtype,
+                      .values = piece.values});
+  return pieces;
 }
 
 }  // namespace
@@ -109,7 +64,7 @@ int64_t save_checkpoint(Engine& engine, Comm& comm, const std::string& root,
     std::string mine;
     together(comm, [&] {
       mine = checkpoint::encode(
-          checkpoint::write_shard(temporary, comm.rank().value, pieces_of(engine, first)));
+          checkpoint::write_shard(temporary, comm.rank().value, stored_pieces(state_of(engine, first))));
     });
     std::vector<std::string> shards = {mine};
     if (comm.size() > 1) {
@@ -132,7 +87,18 @@ int64_t save_checkpoint(Engine& engine, Comm& comm, const std::string& root,
 }
 
 void load_checkpoint(Engine& engine, Comm& comm, checkpoint::Reader& reader) {
-  together(comm, [&] { read_shards(engine, reader); });
+  together(comm, [&] {
+    for (const StatePiece& piece : state_of(engine, true)) {
+      const auto count = static_cast<size_t>(piece.count);
+      if (piece.dtype == DType::f32) {  // what was stored as BF16 can be read too
+        reader.read(piece.name, name_of(piece.kind), piece.offset,
+                    std::span(reinterpret_cast<float*>(piece.values), count));
+      } else {
+        reader.read(piece.name, name_of(piece.kind), piece.offset,
+                    std::span(reinterpret_cast<bfloat16*>(piece.values), count));
+      }
+    }
+  });
   engine.set_committed_steps(reader.manifest().step);
   engine.load_weights();
 }

@@ -15,8 +15,10 @@ namespace strait {
 namespace {
 
 // Oniguruma's \w: letters, marks, decimal digits, connectors (PCRE2's knows no marks and other
-// numbers instead).
+// numbers instead). Outside a set it also takes Latin-1's raised digits and fractions.
 constexpr const char* kWord = R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc})";
+constexpr const char* kLoneWord =
+    R"(\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE})";
 
 std::string property(const std::string& name, bool negated, const std::string& source) {
   static constexpr std::array<std::pair<const char*, const char*>, 14> kLongNames = {
@@ -43,7 +45,7 @@ std::string property(const std::string& name, bool negated, const std::string& s
   for (const auto& [full, brief] : kLongNames)
     if (plain == full) plain = brief;
   // Longer names are scripts: PCRE2's \p{Han} also takes script extensions, Oniguruma's does not.
-  if (plain.size() > 2 && plain != "Alphabetic" && plain != "Any") plain = "sc:" + plain;
+  if (plain.size() > 2 && plain != "Any") plain = "sc:" + plain;
   return fmt::format("\\{}{{{}}}", negated ? 'P' : 'p', plain);
 }
 
@@ -52,20 +54,18 @@ size_t translate_escape(const std::string& source, size_t at, bool in_set, std::
   if (at + 1 >= source.size())
     throw DataError(fmt::format("pattern \"{}\" ends in a backslash", source));
   const char kind = source[at + 1];
-  const auto set = [&](const char* members) {
-    to += in_set ? members : fmt::format("[{}]", members);
+  const auto put = [&](const std::string& text) {
+    to += text;
     return at + 2;
   };
-  if (kind == 'h') return set("0-9A-Fa-f");
-  if (kind == 'w') return set(kWord);
-  if (kind == 'W' && !in_set) {
-    to += fmt::format("[^{}]", kWord);
-    return at + 2;
-  }
-  if (kind == 'H' && !in_set) {
-    to += "[^0-9A-Fa-f]";
-    return at + 2;
-  }
+  if (kind == 'h') return put(in_set ? "0-9A-Fa-f" : "[0-9A-Fa-f]");
+  if (kind == 'w') return put(in_set ? kWord : fmt::format("[{}]", kLoneWord));
+  if (kind == 'W' && !in_set) return put(fmt::format("[^{}]", kLoneWord));
+  if (kind == 'H' && !in_set) return put("[^0-9A-Fa-f]");
+  if (kind == 'b' && !in_set)
+    return put(fmt::format("(?:(?<=[{0}])(?![{0}])|(?<![{0}])(?=[{0}]))", kLoneWord));
+  if (kind == 'B' && !in_set)
+    return put(fmt::format("(?:(?<=[{0}])(?=[{0}])|(?<![{0}])(?![{0}]))", kLoneWord));
   if ((kind == 'p' || kind == 'P') && at + 2 < source.size() && source[at + 2] == '{') {
     const size_t close = source.find('}', at);
     if (close == std::string::npos)
@@ -77,6 +77,17 @@ size_t translate_escape(const std::string& source, size_t at, bool in_set, std::
     throw DataError(fmt::format("pattern \"{}\": \\{} is not supported here", source, kind));
   to.append(source, at, 2);
   return at + 2;
+}
+
+// A POSIX class in a set ("digit", "^upper"), as Oniguruma means it: in Unicode's sense.
+std::string posix_class(const std::string& name, const std::string& source) {
+  static constexpr std::array<std::pair<const char*, const char*>, 4> kClasses = {
+      {{"upper", "{Uppercase}"}, {"digit", "{Nd}"}, {"cntrl", "{Cc}"}, {"space", "{White_Space}"}}};
+  const bool negated = name.starts_with('^');
+  for (const auto& [known, members] : kClasses)
+    if (name.substr(negated ? 1 : 0) == known)
+      return fmt::format("\\{}{}", negated ? 'P' : 'p', members);
+  throw DataError(fmt::format("pattern \"{}\": [:{}:] is not supported here", source, name));
 }
 
 struct FreeCode {
@@ -104,7 +115,7 @@ std::string pcre2_of_oniguruma(const std::string& source) {
       const size_t close = source.find(":]", at);
       if (at + 1 >= source.size() || source[at + 1] != ':' || close == std::string::npos)
         throw DataError(fmt::format("pattern \"{}\": a set inside a set is not supported", source));
-      to.append(source, at, close + 2 - at);
+      to += posix_class(source.substr(at + 2, close - at - 2), source);
       at = close + 2;
       continue;
     }

@@ -1,8 +1,9 @@
 // data/tokenizer/pattern.h: a split pattern of a tokenizer.json, written for Oniguruma, matched by
 // PCRE2.
 //
-// What differs between the two is translated: \h (a hexadecimal digit), \w, names of scripts and
-// long names of categories in \p{}; sets inside sets and && are refused. Text is matched in its
+// What differs between the two is translated: \h (a hexadecimal digit), \w, \b, names of scripts
+// and long names of categories in \p{}, [:digit:] and its like; refused are sets inside sets, &&,
+// and properties and classes whose members differ ([:alpha:], [:punct:]). Text is matched in its
 // as_patterns_see() form. A Pattern is immutable and thread-safe; a Matcher belongs to one thread.
 #pragma once
 

@@ -145,9 +145,10 @@ SplitStage Reader::stage_of(const Json& part) const {
             .behavior = is_null(part, "behavior")
                             ? SplitBehavior::isolated
                             : behavior_of(text_at(part, "behavior", "Punctuation"), "Punctuation")};
-  if (type == "Whitespace")
-    return {
-        .pattern = compile(R"(\w+|[^\w\s]+)"), .behavior = SplitBehavior::removed, .invert = true};
+  if (type == "Whitespace")  // its \w, unlike that of Split, takes the two joiners in
+    return {.pattern = compile(R"([\w\x{200C}\x{200D}]+|[^\w\s\x{200C}\x{200D}]+)"),
+            .behavior = SplitBehavior::removed,
+            .invert = true};
   if (type == "WhitespaceSplit")
     return {.pattern = compile(R"(\s)"), .behavior = SplitBehavior::removed};
   if (type == "CharDelimiterSplit")

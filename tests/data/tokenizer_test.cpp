@@ -140,9 +140,26 @@ TEST(TokenizerTest, FilesOfAnotherKindAreRefusedByPart) {
 TEST(PatternTest, OnigurumaBecomesPcre2) {
   EXPECT_EQ(pcre2_of_oniguruma(R"(\p{Han}\p{L}\P{^Greek})"), R"(\p{sc:Han}\p{L}\p{sc:Greek})");
   EXPECT_EQ(pcre2_of_oniguruma(R"(\h[\h_])"), R"([0-9A-Fa-f][0-9A-Fa-f_])");
+  EXPECT_EQ(pcre2_of_oniguruma(R"([[:digit:][:^upper:]])"), R"([\p{Nd}\P{Uppercase}])");
+  EXPECT_NE(error_of([] { pcre2_of_oniguruma("[[:alpha:]]"); }), "no DataError");
   EXPECT_NE(error_of([] { pcre2_of_oniguruma("[a[b]]"); }), "no DataError");
   EXPECT_NE(error_of([] { pcre2_of_oniguruma("[a&&b]"); }), "no DataError");
   EXPECT_NE(error_of([] { pcre2_of_oniguruma(R"(\R)"); }), "no DataError");
+}
+
+// \w and \b of Oniguruma: marks belong to words; raised digits do outside sets only.
+TEST(PatternTest, WordsAreOnigurumas) {
+  const auto first = [](const char* pattern, std::string_view text) {
+    Matcher matcher;
+    Match match;
+    if (!Pattern::regex(pattern).find(matcher, text, 0, match)) return std::string("nothing");
+    return std::string(text.substr(match.begin, match.end - match.begin));
+  };
+  EXPECT_EQ(first(R"(\w+)", "!e\u0301\u00b2_x-"), "e\u0301\u00b2_x");
+  EXPECT_EQ(first(R"([\w]+)", "!e\u0301\u00b2_x-"), "e\u0301");
+  EXPECT_EQ(first(R"(\W+)", "a\u00b2\u2460b"), "\u2460");
+  EXPECT_EQ(first(R"(\b.\B.)", "-ae\u0301"), "ae");
+  EXPECT_EQ(first(R"(e\b)", "e\u0301"), "nothing");
 }
 
 TEST(Utf8Test, WellFormedIsAsTheStandardSays) {

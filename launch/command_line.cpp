@@ -146,7 +146,7 @@ void add_prepare(CLI::App* group, Chosen& chosen) {
                            ->check(CLI::Range(int64_t{259}, int64_t{1} << 24));
   command->add_option("--tokenizer", o->tokenizer, "use this tokenizer.json instead")->type_name("FILE")
       ->excludes(vocab);
-  command->add_option("--held-out", o->held_out, "share of the documents kept from training")->capture_default_str()
+  command->add_option("--held-out", o->held_out, "share of the text kept from training")->capture_default_str()
       ->check(CLI::Range(0.0, 0.9));
   command->add_option("--max-document-bytes", o->max_document_bytes, "longer documents are cut at line ends")
       ->capture_default_str()

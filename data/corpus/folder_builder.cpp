@@ -33,7 +33,7 @@ void check_free(const std::string& path, bool replace) {
   if (!is_corpus_folder(path))
     throw DataError(path + ": is a folder with other things in it; name a new one");
   if (!replace)
-    throw DataError(path + ": holds a corpus already; ask for it to be replaced, or name another");
+    throw DataError(path + ": holds a corpus already; name another folder, or say --replace");
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <string>
 
 #include "core/errors.h"
@@ -16,7 +17,8 @@
 namespace strait {
 namespace {
 constexpr int64_t kAlignment = 64;
-}
+constexpr int64_t kGuardBytes = int64_t{1} << 20;
+}  // namespace
 
 const char* name_of(Purpose purpose) {
   static constexpr const char* kNames[kNumPurposes] = {
@@ -43,7 +45,6 @@ Memory::Memory(Device device, int64_t reserve_bytes) : device_(device), reserve_
     if (base == MAP_FAILED) throw DataError("[memory] cannot reserve 1 GiB of address space");
     base_ = static_cast<std::byte*>(base);
     madvise(base_, static_cast<size_t>(reserve_bytes_), MADV_HUGEPAGE);
-    ASAN_POISON_MEMORY_REGION(base_, reserve_bytes_);
   }
   free_[0] = reserve_bytes_;
   by_size_.insert({reserve_bytes_, 0});
@@ -51,9 +52,18 @@ Memory::Memory(Device device, int64_t reserve_bytes) : device_(device), reserve_
 
 Memory::~Memory() {
   if (base_ != nullptr) {
-    ASAN_UNPOISON_MEMORY_REGION(base_, reserve_bytes_);
+    ASAN_UNPOISON_MEMORY_REGION(base_, guarded_);
     munmap(base_, static_cast<size_t>(reserve_bytes_));
   }
+}
+
+// With AddressSanitizer, whatever is not handed out is poisoned, up to a margin beyond the highest block: a byte of its
+// shadow stands for eight of ours, so poisoning all of the range would cost more memory than there is.
+void Memory::guard_up_to(int64_t offset) {
+  const int64_t end = std::min(reserve_bytes_, offset + kGuardBytes);
+  if (end <= guarded_) return;
+  ASAN_POISON_MEMORY_REGION(base_ + guarded_, end - guarded_);
+  guarded_ = end;
 }
 
 void Memory::account(Purpose purpose, int64_t bytes) {
@@ -80,7 +90,10 @@ Memory::Block Memory::allocate(int64_t bytes, Purpose purpose) {
   account(purpose, rounded);
   if (offset + rounded > high_water_) high_water_ = offset + rounded;
   std::byte* data = base_ == nullptr ? nullptr : base_ + offset;
-  if (data != nullptr) ASAN_UNPOISON_MEMORY_REGION(data, bytes);
+  if (data != nullptr) {
+    guard_up_to(offset + rounded);
+    ASAN_UNPOISON_MEMORY_REGION(data, bytes);
+  }
   return {offset, rounded, data};
 }
 

@@ -62,6 +62,7 @@ class Memory {
 
  private:
   void account(Purpose purpose, int64_t bytes);
+  void guard_up_to(int64_t offset);
 
   const Device device_;
   std::byte* base_ = nullptr;
@@ -71,6 +72,7 @@ class Memory {
   std::set<std::pair<int64_t, int64_t>> by_size_;   // {bytes, offset}
   MemoryUse live_, at_peak_, peaks_;
   int64_t high_water_ = 0;
+  int64_t guarded_ = 0;  // with AddressSanitizer: bytes from the start whose access is checked so far
 };
 
 }  // namespace strait

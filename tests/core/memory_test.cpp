@@ -40,6 +40,25 @@ TEST(Memory, MetaAndCpuGiveTheSameOffsets) {
   }
 }
 
+// AddressSanitizer sees what lies outside the blocks that are handed out, though all is one
+// mapping.
+TEST(MemoryDeathTest, GuardsItsBlocks) {
+#if defined(__SANITIZE_ADDRESS__)
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  Memory memory(Device::cpu);
+  const auto block = memory.allocate(100, Purpose::workspace);
+  const auto freed = memory.allocate(1000, Purpose::workspace);
+  volatile std::byte* data = block.data;
+  data[99] = std::byte{1};
+  EXPECT_DEATH(data[104] = std::byte{1}, "use-after-poison");
+  memory.release(freed, Purpose::workspace);
+  EXPECT_DEATH(data[128 + 500] = std::byte{1}, "use-after-poison");
+  EXPECT_DEATH(data[100000] = std::byte{1}, "use-after-poison");
+#else
+  GTEST_SKIP() << "built without AddressSanitizer";
+#endif
+}
+
 TEST(Tensor, SlicesShareStorage) {
   Context context(Device::cpu, 1);
   Tensor matrix = context.zeros({3, 4}, DType::f32, Purpose::workspace);

@@ -24,12 +24,13 @@ struct ThreadPool::State {
   std::atomic<int64_t> next{0};
   std::exception_ptr error;
 
-  void drain() {
+  // `job` is what `body` was when this thread joined: the caller clears `body` while workers still run their last chunks.
+  void drain(const std::function<void(int64_t, int64_t)>& job) {
     for (;;) {
       const int64_t begin = next.fetch_add(grain);
       if (begin >= count) return;
       try {
-        (*body)(begin, std::min(count, begin + grain));
+        job(begin, std::min(count, begin + grain));
       } catch (...) {
         std::lock_guard lock(mutex);
         if (!error) error = std::current_exception();
@@ -46,8 +47,9 @@ struct ThreadPool::State {
       if (stop) return;
       seen = generation;
       ++working;
+      const auto& job = *body;
       lock.unlock();
-      drain();
+      drain(job);
       lock.lock();
       if (--working == 0) done.notify_one();
     }
@@ -89,7 +91,7 @@ void ThreadPool::parallel_for(int64_t count, int64_t grain,
     ++state.generation;
   }
   state.wake.notify_all();
-  state.drain();
+  state.drain(body);
   std::unique_lock lock(state.mutex);
   // A worker that wakes up late sees body == nullptr and goes back to sleep.
   state.body = nullptr;

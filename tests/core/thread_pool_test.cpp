@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -38,6 +39,21 @@ TEST_P(Pools, ManyShortLoopsInARow) {
     for (int64_t item : items) sum += item;
   }
   EXPECT_EQ(sum, 8 * 499 * 500 / 2);
+}
+
+// The caller runs out of chunks while workers still hold theirs. ThreadSanitizer sees it if they then share anything.
+TEST_P(Pools, WorkersMayFinishLast) {
+  ThreadPool pool(GetParam());
+  std::atomic<int64_t> chunks = 0;
+  const std::thread::id caller = std::this_thread::get_id();
+  for (int64_t round = 0; round < 50; ++round) {
+    pool.parallel_for(3, 1, [&](int64_t, int64_t) {
+      if (std::this_thread::get_id() != caller)
+        std::this_thread::sleep_for(std::chrono::microseconds(200));
+      ++chunks;
+    });
+  }
+  EXPECT_EQ(chunks, 150);
 }
 
 TEST_P(Pools, RethrowAndGoOn) {

@@ -1,6 +1,7 @@
 #include "core/nn/head.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/ops/cross_entropy.h"
 #include "core/ops/elementwise.h"
@@ -11,7 +12,8 @@ constexpr int64_t kChunkTokens = 512;  // 16 MiB of FP32 logits at a vocabulary 
 }
 
 Objective next_token_objective(Tensor targets_T) {
-  return [targets_T](Context& ctx, Tensor& logits_CV, int64_t first, double gradient_scale, Tensor& nll_C) {
+  return [targets_T = std::move(targets_T)](Context& ctx, Tensor& logits_CV, int64_t first,
+                                            double gradient_scale, Tensor& nll_C) {
     const Tensor targets_C =
         targets_T.view({targets_T.numel(), 1}).slice_rows(first, logits_CV.rows()).view({logits_CV.rows()});
     if (gradient_scale > 0) {

@@ -23,14 +23,29 @@ uint64_t hash(const std::string& text) {  // FNV-1a
   return value;
 }
 
-// Normal number `index` of a stream: Box-Muller on two 24-bit uniforms; numbers 2i and 2i+1 share a pair.
-float normal(uint64_t stream, uint64_t index) {
-  const uint64_t bits = mix(stream ^ mix(index / 2));
+struct NormalPair {
+  float first, second;
+};
+
+// Normal numbers 2 * pair and 2 * pair + 1 of a stream: Box-Muller on two 24-bit uniforms.
+NormalPair normal_pair(uint64_t stream, uint64_t pair) {
+  const uint64_t bits = mix(stream ^ mix(pair));
   const auto u = (static_cast<float>(bits >> 40) + 0.5f) * 0x1p-24f;
   const auto v = static_cast<float>(bits & 0xffffffu) * 0x1p-24f;
   const float radius = std::sqrt(-2.0f * std::log(u));
   const float angle = 2.0f * std::numbers::pi_v<float> * v;
-  return radius * (index % 2 == 0 ? std::cos(angle) : std::sin(angle));
+  return {radius * std::cos(angle), radius * std::sin(angle)};
+}
+
+// out[i] = scale * normal number first + i of the stream.
+void fill_normal(uint64_t stream, int64_t first, float scale, std::span<float> out) {
+  const auto end = first + static_cast<int64_t>(out.size());
+  for (int64_t pair = first / 2; 2 * pair < end; ++pair) {
+    const NormalPair normal = normal_pair(stream, static_cast<uint64_t>(pair));
+    const int64_t at = 2 * pair - first;
+    if (at >= 0) out[static_cast<size_t>(at)] = scale * normal.first;
+    if (at + 1 < static_cast<int64_t>(out.size())) out[static_cast<size_t>(at + 1)] = scale * normal.second;
+  }
 }
 
 }  // namespace
@@ -47,9 +62,10 @@ void initial_values(const Parameter& parameter, double initializer_range, uint64
     const int64_t first = part.row_begin * parameter.num_cols();
     const int64_t last = first + part.num_rows * parameter.num_cols();
     const uint64_t stream = mix(seed) ^ hash(part.name);
-    for (int64_t index = std::max(begin, first); index < std::min(end, last); ++index)
-      out[static_cast<size_t>(index - begin)] =
-          std_dev * normal(stream, static_cast<uint64_t>(index - first));
+    const int64_t from = std::max(begin, first), to = std::min(end, last);
+    if (from < to)
+      fill_normal(stream, from - first, std_dev,
+                  out.subspan(static_cast<size_t>(from - begin), static_cast<size_t>(to - from)));
   }
 }
 

@@ -19,7 +19,7 @@ EngineSettings engine_settings(const Recipe& recipe, const Mesh& mesh, int num_t
   settings.balance = recipe.balance;
   settings.mtp = recipe.mtp;
   settings.compute = compute;
-  settings.combine_wire = wire.empty() ? compute : wire == "bf16" ? DType::bf16 : DType::f32;
+  settings.combine_wire = wire == "auto" ? compute : wire == "bf16" ? DType::bf16 : DType::f32;
   settings.recompute = {.norms = recomputes("norms"),
                         .mla_up = recomputes("mla_up"),
                         .swiglu = recomputes("swiglu")};

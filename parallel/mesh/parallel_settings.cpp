@@ -16,8 +16,8 @@ const SettingsTable& table_of(const ParallelSettings*) {
        .doc = "Ranks that share one set of routed experts. Divides the number of ranks."},
       {.name = "combine_wire",
        .value = value_of<&ParallelSettings::combine_wire>,
-       .choices = {"", "fp32", "bf16"},
-       .doc = "Number format of expert sums, and of gradients, between ranks. Empty: as "
+       .choices = {"auto", "fp32", "bf16"},
+       .doc = "Number format of expert sums, and of gradients, between ranks. auto: as "
               "train.precision."},
   };
   return table;

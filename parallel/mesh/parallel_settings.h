@@ -13,9 +13,9 @@ namespace strait {
 struct ParallelSettings {
   int64_t pipeline = 1;  // positions, each with a stretch of the layers
   int64_t expert = 1;    // ranks that share one set of routed experts
-  // Of expert sums and gradients between ranks; empty: as train.precision. With "fp32" a step has
+  // Of expert sums and gradients between ranks; "auto": as train.precision. With "fp32" a step has
   // the same sums in every layout.
-  std::string combine_wire = {};
+  std::string combine_wire = "auto";
   bool operator==(const ParallelSettings&) const = default;
 };
 

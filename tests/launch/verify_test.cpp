@@ -18,7 +18,7 @@
 namespace strait {
 namespace {
 
-Recipe tiny_recipe(int expert, const std::string& precision, const std::string& wire = "") {
+Recipe tiny_recipe(int expert, const std::string& precision, const std::string& wire = "auto") {
   Recipe recipe;
   ModelSettings& m = recipe.model;
   m.vocab_size = 160;
@@ -96,17 +96,17 @@ TEST_P(Verify, GatesHold) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Local, Verify,
-                         testing::Values(Case{2, 1, "fp32", ""}, Case{2, 2, "fp32", ""},
-                                         Case{3, 1, "fp32", ""}, Case{4, 1, "fp32", ""},
-                                         Case{4, 2, "fp32", ""}, Case{4, 4, "fp32", ""},
-                                         Case{2, 2, "bf16", ""}, Case{3, 1, "bf16", ""},
-                                         Case{4, 2, "bf16", ""}, Case{4, 4, "bf16", ""},
+                         testing::Values(Case{2, 1, "fp32", "auto"}, Case{2, 2, "fp32", "auto"},
+                                         Case{3, 1, "fp32", "auto"}, Case{4, 1, "fp32", "auto"},
+                                         Case{4, 2, "fp32", "auto"}, Case{4, 4, "fp32", "auto"},
+                                         Case{2, 2, "bf16", "auto"}, Case{3, 1, "bf16", "auto"},
+                                         Case{4, 2, "bf16", "auto"}, Case{4, 4, "bf16", "auto"},
                                          Case{4, 4, "bf16", "fp32"}),
                          [](const auto& info) {
                            const Case& c = info.param;
                            return "Ranks" + std::to_string(c.ranks) + "Expert" +
                                   std::to_string(c.expert) + c.precision +
-                                  (*c.wire ? std::string("Wire") + c.wire : "");
+                                  (std::string("auto") == c.wire ? "" : std::string("Wire") + c.wire);
                          });
 
 TEST(VerifyCatches, OneGradientOnOneRank) {

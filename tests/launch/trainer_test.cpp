@@ -2,6 +2,7 @@
 #include "launch/trainer/trainer.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
@@ -34,7 +35,7 @@ class TrainerTest : public testing::Test {
  protected:
   void SetUp() override {
     folder_ = fs::path(testing::TempDir()) /
-              ("strait_trainer_" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
+              ("strait_trainer_" + std::to_string(::getpid()) + testing::UnitTest::GetInstance()->current_test_info()->name());
     fs::remove_all(folder_);
     fs::create_directories(folder_ / "corpus");
     write_corpus(64);

@@ -6,21 +6,13 @@
 #include <vector>
 
 #include "core/errors.h"
+#include "core/scramble.h"
 
 namespace strait {
 namespace {
 
-// SplitMix64's finaliser.  Source: Steele, Lea, Flood: Fast splittable pseudorandom number
-// generators, 2014.
-uint64_t mix(uint64_t x) {
-  x += 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
-
 double uniform(uint64_t seed, uint64_t draw) {  // in [0, 1)
-  return static_cast<double>(mix(mix(seed) ^ mix(~draw)) >> 11) * 0x1p-53;
+  return static_cast<double>(splitmix(splitmix(seed) ^ splitmix(~draw)) >> 11) * 0x1p-53;
 }
 
 size_t largest(std::span<const float> logits) {

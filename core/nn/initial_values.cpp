@@ -4,18 +4,10 @@
 #include <numbers>
 
 #include "core/nn/model.h"
+#include "core/scramble.h"
 
 namespace strait {
 namespace {
-
-// SplitMix64's finaliser: a bijection of 64-bit words whose output bits look independent.
-// Source: Steele, Lea, Flood: Fast splittable pseudorandom number generators, OOPSLA 2014.
-uint64_t mix(uint64_t x) {
-  x += 0x9e3779b97f4a7c15u;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
 
 uint64_t hash(const std::string& text) {  // FNV-1a
   uint64_t value = 0xcbf29ce484222325u;
@@ -29,7 +21,7 @@ struct NormalPair {
 
 // Normal numbers 2 * pair and 2 * pair + 1 of a stream: Box-Muller on two 24-bit uniforms.
 NormalPair normal_pair(uint64_t stream, uint64_t pair) {
-  const uint64_t bits = mix(stream ^ mix(pair));
+  const uint64_t bits = splitmix(stream ^ splitmix(pair));
   const auto u = (static_cast<float>(bits >> 40) + 0.5f) * 0x1p-24f;
   const auto v = static_cast<float>(bits & 0xffffffu) * 0x1p-24f;
   const float radius = std::sqrt(-2.0f * std::log(u));
@@ -61,7 +53,7 @@ void initial_values(const Parameter& parameter, double initializer_range, uint64
   for (const Part& part : parameter.parts) {
     const int64_t first = part.row_begin * parameter.num_cols();
     const int64_t last = first + part.num_rows * parameter.num_cols();
-    const uint64_t stream = mix(seed) ^ hash(part.name);
+    const uint64_t stream = splitmix(seed) ^ hash(part.name);
     const int64_t from = std::max(begin, first), to = std::min(end, last);
     if (from < to)
       fill_normal(stream, from - first, std_dev,

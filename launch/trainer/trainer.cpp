@@ -79,7 +79,7 @@ Trainer::Trainer(const Recipe& recipe, Comm& comm, TrainerOptions options)
   });
   if (options_.watch_tasks)
     engine_->watch_tasks([this](const Task& task) { options_.watch_tasks(started_, task); });
-  flops_per_token_ = predict_flops_per_token(recipe_);
+  if (first_rank_) flops_per_token_ = predict_flops_per_token(recipe_);
   resume();
 }
 

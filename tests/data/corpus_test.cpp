@@ -13,9 +13,12 @@
 #include "data/corpus/corpus_writer.h"
 #include "data/corpus/permutation.h"
 #include "data/corpus/sampler.h"
+#include "tests/data/test_files.h"
 
 namespace strait {
 namespace {
+
+using test::error_of;
 
 class CorpusTest : public ::testing::Test {
  protected:
@@ -52,15 +55,6 @@ class CorpusTest : public ::testing::Test {
 
   std::filesystem::path folder_;
 };
-
-std::string error_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const DataError& error) {
-    return error.what();
-  }
-  return "no DataError";
-}
 
 TEST_F(CorpusTest, WhatWasWrittenIsRead) {
   for (const int64_t vocab_size : {10, 65536, 65537, 150000}) {

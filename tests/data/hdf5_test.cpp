@@ -13,9 +13,12 @@
 #include "data/hdf5/durable.h"
 #include "data/hdf5/file.h"
 #include "data/hdf5/owner.h"
+#include "tests/data/test_files.h"
 
 namespace strait::hdf5 {
 namespace {
+
+using test::error_of;
 
 class Hdf5Test : public ::testing::Test {
  protected:
@@ -31,15 +34,6 @@ class Hdf5Test : public ::testing::Test {
 
   std::filesystem::path folder_;
 };
-
-std::string error_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const DataError& error) {
-    return error.what();
-  }
-  return "no DataError";
-}
 
 TEST_F(Hdf5Test, DatasetsAndAttributesComeBack) {
   std::vector<float> matrix(7 * 5);

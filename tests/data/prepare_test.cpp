@@ -24,20 +24,14 @@
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/trainer.h"
 #include "data/tokenizer/utf8.h"
+#include "tests/data/test_files.h"
 
 namespace strait {
 namespace {
 
-namespace fs = std::filesystem;
+using test::error_of;
 
-std::string error_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const DataError& error) {
-    return error.what();
-  }
-  return "no DataError";
-}
+namespace fs = std::filesystem;
 
 std::string read(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);

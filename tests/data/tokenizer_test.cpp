@@ -12,34 +12,21 @@
 #include "core/errors.h"
 #include "data/tokenizer/pattern.h"
 #include "data/tokenizer/utf8.h"
+#include "tests/data/test_files.h"
 
 namespace strait {
 namespace {
 
+using test::error_of;
+using test::tokenizer_golden;
+
 using Json = nlohmann::json;
-
-std::string golden(const std::string& name) {
-  std::ifstream in(STRAIT_SOURCE_DIR "/tests/oracle/golden/tokenizers/" + name, std::ios::binary);
-  EXPECT_TRUE(in.good()) << name;
-  std::ostringstream content;
-  content << in.rdbuf();
-  return content.str();
-}
-
-std::string error_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const DataError& error) {
-    return error.what();
-  }
-  return "no DataError";
-}
 
 class Families : public ::testing::TestWithParam<const char*> {
  protected:
   std::string name() const { return GetParam(); }
-  Tokenizer tokenizer() const { return Tokenizer::parse(golden(name() + ".json"), name()); }
-  Json cases() const { return Json::parse(golden(name() + ".cases.json")); }
+  Tokenizer tokenizer() const { return Tokenizer::parse(tokenizer_golden(name() + ".json"), name()); }
+  Json cases() const { return Json::parse(tokenizer_golden(name() + ".cases.json")); }
 };
 
 TEST_P(Families, IdsAndTextAreThoseOfTokenizers) {
@@ -86,17 +73,17 @@ INSTANTIATE_TEST_SUITE_P(Golden, Families,
                                            "behaviors", "trained"));
 
 TEST(TokenizerTest, EndOfTextComesFromTheConfigElseFromTheName) {
-  EXPECT_EQ(Tokenizer::parse(golden("deepseek_v3.json"), "x").eos_id(),
-            Tokenizer::parse(golden("deepseek_v3.json"), "x").id_of("<｜end▁of▁sentence｜>"));
+  EXPECT_EQ(Tokenizer::parse(tokenizer_golden("deepseek_v3.json"), "x").eos_id(),
+            Tokenizer::parse(tokenizer_golden("deepseek_v3.json"), "x").id_of("<｜end▁of▁sentence｜>"));
   const Tokenizer named =
-      Tokenizer::parse(golden("qwen2.json"), "x", R"({"eos_token": {"content": "<|im_start|>"}})");
+      Tokenizer::parse(tokenizer_golden("qwen2.json"), "x", R"({"eos_token": {"content": "<|im_start|>"}})");
   EXPECT_EQ(named.eos_id(), named.id_of("<|im_start|>"));
   EXPECT_TRUE(named.is_special(*named.eos_id()));
-  EXPECT_FALSE(Tokenizer::parse(golden("behaviors.json"), "x").eos_id());
+  EXPECT_FALSE(Tokenizer::parse(tokenizer_golden("behaviors.json"), "x").eos_id());
 }
 
 TEST(TokenizerTest, TextThatIsNotUtf8IsRefusedWithItsOffset) {
-  const Tokenizer tokenizer = Tokenizer::parse(golden("qwen2.json"), "x");
+  const Tokenizer tokenizer = Tokenizer::parse(tokenizer_golden("qwen2.json"), "x");
   EXPECT_NE(error_of([&] { tokenizer.encode("abc\xFF"); }).find("byte 0xff at offset 3"),
             std::string::npos);
   EXPECT_NE(error_of([&] { tokenizer.encode("ab\xED\xA0\x80"); }).find("offset 2"),
@@ -104,7 +91,7 @@ TEST(TokenizerTest, TextThatIsNotUtf8IsRefusedWithItsOffset) {
 }
 
 TEST(TokenizerTest, FilesOfAnotherKindAreRefusedByPart) {
-  const Json good = Json::parse(golden("qwen2.json"));
+  const Json good = Json::parse(tokenizer_golden("qwen2.json"));
   const auto complaint = [&](const std::function<void(Json&)>& change) {
     Json bad = good;
     change(bad);

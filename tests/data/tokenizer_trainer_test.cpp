@@ -13,23 +13,18 @@
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/trainer.h"
 #include "data/tokenizer/word_counts.h"
+#include "tests/data/test_files.h"
 
 namespace strait {
 namespace {
 
+using test::tokenizer_golden;
+
 using Json = nlohmann::json;
 using WordList = std::vector<std::pair<std::string, int64_t>>;
 
-std::string golden(const std::string& name) {
-  std::ifstream in(STRAIT_SOURCE_DIR "/tests/oracle/golden/tokenizers/" + name, std::ios::binary);
-  EXPECT_TRUE(in.good()) << name;
-  std::ostringstream content;
-  content << in.rdbuf();
-  return content.str();
-}
-
 std::vector<std::string> training_texts() {
-  const std::string all = golden("training.txt"), separator = "\n----\n";
+  const std::string all = tokenizer_golden("training.txt"), separator = "\n----\n";
   std::vector<std::string> texts;
   for (size_t at = 0; at <= all.size();) {
     const size_t end = std::min(all.find(separator, at), all.size());
@@ -47,7 +42,7 @@ std::string trained_on(const std::vector<std::string>& texts, int64_t vocab_size
 
 TEST(TrainerTest, MergesAreThoseOfTokenizers) {
   const Json ours = Json::parse(trained_on(training_texts(), 600));
-  const Json theirs = Json::parse(golden("trained.json"));
+  const Json theirs = Json::parse(tokenizer_golden("trained.json"));
   EXPECT_EQ(ours["model"]["vocab"], theirs["model"]["vocab"]);
   EXPECT_EQ(ours["model"]["merges"], theirs["model"]["merges"]);
   ASSERT_EQ(ours["model"]["vocab"].size(), 600U);

@@ -14,32 +14,17 @@
 #include "launch/commands/verify_windows.h"
 #include "parallel/comm/local.h"
 #include "parallel/comm/self.h"
+#include "tests/launch/tiny_model.h"
 
 namespace strait {
 namespace {
 
 Recipe tiny_recipe(int expert, const std::string& precision, const std::string& wire = "auto") {
   Recipe recipe;
-  ModelSettings& m = recipe.model;
-  m.vocab_size = 160;
-  m.hidden_size = 32;
-  m.num_hidden_layers = 3;
-  m.first_k_dense_replace = 1;
-  m.initializer_range = 0.1;
-  m.num_attention_heads = 2;
-  m.q_lora_rank = 12;
-  m.kv_lora_rank = 16;
-  m.qk_nope_head_dim = 12;
-  m.qk_rope_head_dim = 4;
-  m.v_head_dim = 12;
-  m.intermediate_size = 48;
-  m.moe_intermediate_size = 16;
-  m.n_routed_experts = 8;
-  m.n_shared_experts = 1;
-  m.num_experts_per_tok = 3;
-  m.n_group = 4;
-  m.topk_group = 2;
-  m.num_nextn_predict_layers = 1;
+  recipe.model = test::tiny_model();
+  recipe.model.vocab_size = 160;
+  recipe.model.n_group = 4;
+  recipe.model.topk_group = 2;
   recipe.balance.sequence_loss_alpha = 0.01;
   recipe.schedule.kind = "constant";
   recipe.schedule.peak_lr = 1e-3;

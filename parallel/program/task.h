@@ -31,9 +31,21 @@ enum class Kind : uint8_t {
   mlp,               // a dense layer's MLP
   head,              // final norm, logits, loss and its gradient; layer tells main model or MTP module
   reduce_gradients,  // sum of a bucket over its replicas; each rank gets its shard
+  send,              // what crosses a stage boundary, to one neighbour
+  receive,           // the same, from one neighbour
+  swap,              // both at once with one neighbour, one grouped operation
 };
 
 enum class Pass : uint8_t { forward, input_gradient, weight_gradient };
+
+// What crosses the boundary between two stages: the input of `layer` (forward) or the gradient of that input.
+struct Message {
+  int microbatch = -1;  // -1: no message
+  Pass pass = Pass::forward;
+  int layer = -1;  // the first layer of the later stage
+  int64_t rows = 0;
+  friend bool operator==(const Message&, const Message&) = default;
+};
 
 struct Task {
   Kind kind;
@@ -41,14 +53,22 @@ struct Task {
   Lane lane = Lane::compute;
   int microbatch = -1;
   int layer = -1;   // num_hidden_layers is the MTP module
-  int bucket = -1;  // of the shard layout
-  int64_t capacity_rows = 0;  // most rows an exchange or the experts may have to hold
-  std::vector<int> after{};   // indices of tasks in other lanes
+  int bucket = -1;  // of this position's shard layout
+  int part = 0;     // of `num_parts`: which of the layer's waves of experts an exchange or the experts belong to
+  int num_parts = 1;
+  int chunk = 0;    // of the schedule: where the work comes from
+  int pair = -1;    // number of the pair whose phases this task is interleaved with
+  Message send{}, receive{};        // of send, receive and swap
+  int64_t capacity_rows = 0;        // most rows an exchange or the experts may have to hold
+  std::vector<int> positions{};     // other pipeline positions that run this task together with this one
+  std::vector<int> after{};         // indices of tasks in other lanes
 };
 
+// What one pipeline position does in a step; its data columns share it.
 struct Program {
   std::vector<Task> tasks;
   int num_microbatches = 0;
+  int position = 0;
 };
 
 const char* name_of(Lane lane);

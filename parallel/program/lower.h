@@ -16,7 +16,9 @@
 namespace strait {
 
 struct BucketShape {
-  int last_layer = -1;            // the last layer of this position's backward that adds to it; -1: the embedding
+  // Layers of this position whose tasks read its weights and add to its gradients; -1: `embed`. `head` counts as the layer
+  // whose output it takes. A bucket is packed before the first of them and reduced after the last.
+  std::vector<int> layers{};
   std::string name{};             // the same on every position that shares the bucket; unique on one position
   std::vector<int> positions{};   // other positions with a copy (DualPipe's mirror, a shared embedding)
 };

@@ -26,6 +26,7 @@ struct Trace {
   std::string title;
   bool predicted = true;
   std::vector<Span> spans;
+  bool relative = false;  // times count a schedule's unit (a forward slot, say), not microseconds
 };
 
 Trace trace_of(std::string title, std::span<const Program> programs,

@@ -1,10 +1,20 @@
 // parallel/sim/simulate.h: times programs on a cluster nobody owns: a fluid model.
 //
-// Order comes from lanes: each runs its tasks one at a time, in program order, a task when those it is `after` are done; a
-// message, or a collective of several positions, starts when every member has it at the head of its lane. Time comes
-// from links: a running task progresses at a fraction x <= 1 of the speed it has alone, uses x times its solo rate of
-// each link it needs, and all tasks of a position share its links max-min fair in x (progressive filling). One rank
-// stands for all data columns of its position, so what its peers send to it equals what it sends.
+// Order comes from lanes: each runs its tasks one at a time, in program order, a task when those it
+// is `after` are done; a task with `positions` starts when every member has it at the head of its
+// lane. Time comes from links: a running task progresses at a fraction x <= 1 of the speed it has
+// alone and takes x times its share of each link it needs. Transfers (lanes near, far, pipe, shard)
+// share the links max-min fair in x (parallel/sim/fair_share.h); compute and host tasks then share
+// what transfers leave. So a transfer that takes 20 of 132 cores slows compute to 112/132.
+//
+// A task of several positions is one flow: it has one x, limited by the fullest link of any member,
+// and what its slowest member makes it leave elsewhere is free for others. Its latency and seconds
+// are the largest of its members'; a member whose own seconds are fewer loads its links in
+// proportion, so it moves the same bytes in the longer time. One rank stands for all data columns
+// of its position, so what its peers send to it equals what it sends.
+//
+// Exact but for rounding: rates change only at events, and only on positions that an event touches,
+// or that a running task ties to one. The same input gives the same bits.
 #pragma once
 
 #include <array>
@@ -21,16 +31,20 @@ enum class Link : uint8_t { card_up, card_down, fabric, cores };
 inline constexpr int kNumLinks = 4;
 const char* name_of(Link link);
 
+constexpr bool is_transfer(Lane lane) { return lane != Lane::compute && lane != Lane::host; }
+
 // What a task takes when it runs alone.
 struct TaskCost {
   double latency_seconds = 0;  // before anything moves; uses no link
   double seconds = 0;          // of progress, alone
-  std::array<double, kNumLinks> share{};  // of each link's capacity while it progresses alone: in [0, 1]
-  double bytes_near = 0, bytes_far = 0;   // payload sent by one rank, for the accounts
+  std::array<double, kNumLinks>
+      share{};  // of each link's capacity while it progresses alone: in [0, 1]
+  double bytes_near = 0, bytes_far = 0;  // payload sent by one rank, for the accounts
 };
 
 struct TaskTime {
-  double start = 0, end = 0;  // seconds
+  double start = 0,
+         end = 0;  // seconds; a task of several positions starts when it starts on all of them
 };
 
 struct Simulation {
@@ -38,9 +52,11 @@ struct Simulation {
   double makespan = 0;
 };
 
-// REQUIRES: costs[p][i] belongs to programs[p].tasks[i]; programs that have passed validate(); otherwise InternalError
-// when nothing can go on, naming the tasks at the heads of the lanes. Cost: O(tasks x lanes).
-Simulation simulate(std::span<const Program> programs, const std::vector<std::vector<TaskCost>>& costs);
+// REQUIRES: costs[p][i] belongs to programs[p].tasks[i]; programs[p].position == p; programs that
+// have passed validate(). Errors: InternalError for costs out of range, and when nothing can go on,
+// naming the tasks at the heads of the lanes. Cost: O(tasks x lanes).
+Simulation simulate(std::span<const Program> programs,
+                    const std::vector<std::vector<TaskCost>>& costs);
 
 // One position's account of a simulated or measured step.
 struct LaneAccount {

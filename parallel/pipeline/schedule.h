@@ -20,7 +20,7 @@ struct Slot {
   Work work = Work::forward;
   int microbatch = 0;
   int chunk = 0;        // index into Schedule::chunks[position]
-  bool paired = false;  // this slot and the next one of its position run as one pair, their phases interleaved
+  bool paired = false;  // this slot and the next one of its position (not paired itself) run as one, phases interleaved
   friend bool operator==(const Slot&, const Slot&) = default;
 };
 
@@ -50,8 +50,9 @@ struct Schedule {
 
 // Proves that every (stage, micro-batch) has its forward once, and its backward once or its input and weight gradient once
 // each, in that order and on the copy the micro-batch belongs to; that every stage's copies are each somewhere once; that
-// pairs are two slots of different micro-batches, a forward and a backward; and that the slots can run to their end
-// when each waits for its inputs. Throws RecipeError that names the position, the slot and the rule.
+// pairs are two slots of different micro-batches, a forward and then a backward or an input gradient; and that the slots
+// can run to their end when each waits for its inputs, and a pair for those of both its slots. Throws RecipeError that
+// names the position, the slot and the rule. Schedules by name: schedules.h.
 void check_schedule(const Schedule& schedule);
 
 const char* name_of(Work work);          // "F", "B", "I", "W"

@@ -14,9 +14,9 @@ struct Entry {
 };
 
 constexpr Entry kSchedules[] = {
-    {"1f1b", schedule_1f1b},
-    {"dualpipe", schedule_dualpipe},
-    {"dualpipev", schedule_dualpipev},
+    {"1f1b", schedule_1f1b},         {"interleaved", schedule_interleaved},
+    {"zb1p", schedule_zb1p},         {"zbv", schedule_zbv},
+    {"dualpipe", schedule_dualpipe}, {"dualpipev", schedule_dualpipev},
 };
 
 }  // namespace

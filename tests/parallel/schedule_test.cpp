@@ -37,7 +37,11 @@ TEST(Schedule, DualPipeSmallest) {
 TEST(Schedule, EveryScheduleIsWhole) {
   for (int positions = 1; positions <= 16; ++positions)
     for (int microbatches : {1, 2, 3, 5, 8, 2 * positions, 2 * positions + 2, 40}) {
-      check_schedule(made("1f1b", positions, microbatches));
+      for (const char* name : {"1f1b", "zb1p", "zbv"})
+        check_schedule(made(name, positions, microbatches));
+      if (microbatches % positions == 0)
+        for (int chunks : {2, 3, 4})
+          check_schedule(made("interleaved", positions, microbatches, chunks));
       if (microbatches < 2 * positions) continue;
       check_schedule(made("dualpipev", positions, microbatches));
       if (positions % 2 == 0 && microbatches % 2 == 0)

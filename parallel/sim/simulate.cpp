@@ -14,6 +14,8 @@
 namespace strait {
 namespace {
 
+constexpr double kRounding = 1e-12;
+
 size_t at(int index) { return static_cast<size_t>(index); }
 
 // Every (position, lane) is a slot. A running task is a flow, kept in the slot of its first member:
@@ -41,8 +43,9 @@ class Simulator {
   struct Flow {
     int group = -1;
     bool in_latency = false;
-    double left = 0, since = 0, speed = 0;  // seconds at speed 1, left at the moment `since`
-    uint32_t version = 0;                   // events of an earlier version are void
+    double seconds = 0, left = 0;  // at speed 1: in all, and left at the moment `since`
+    double since = 0, speed = 0;
+    uint32_t version = 0;  // events of an earlier version are void
   };
   struct Event {
     double time;
@@ -71,7 +74,7 @@ class Simulator {
   std::vector<Slot> slots_;
   std::vector<Flow> flows_;  // by owner
   std::priority_queue<Event, std::vector<Event>, std::greater<>> events_;
-  double now_ = 0;
+  double now_ = 0, makespan_ = 0;
   size_t num_done_ = 0;
   std::vector<int> changed_;  // positions where a flow began or ended at this moment
 
@@ -100,11 +103,11 @@ Simulation Simulator::run() {
       else
         finish(event.owner);
     }
-    rate_changed_positions();
+    rate_changed_positions();  // once for all that has happened at this moment
   }
   STRAIT_CHECK(num_done_ == graph_.num_tasks(),
-               fmt::format("nothing can go on after {:.6g} s: {}", now_, heads_of_lanes()));
-  return {std::move(times_), now_};
+               fmt::format("nothing can go on after {:.6g} s: {}", makespan_, heads_of_lanes()));
+  return {std::move(times_), makespan_};
 }
 
 // A task has nothing left to wait for but its other members.
@@ -140,7 +143,7 @@ void Simulator::start(int group, int lane) {
   }
   Flow& flow = flows_[at(owner)];
   flow.group = group;
-  flow.left = seconds;
+  flow.seconds = flow.left = seconds;
   flow.in_latency = latency > 0;
   if (flow.in_latency)
     events_.push({now_ + latency, owner, flow.version});
@@ -165,6 +168,7 @@ void Simulator::begin_to_move(int owner) {
 
 void Simulator::finish(int owner) {
   ready_.clear();
+  makespan_ = now_;
   for (const int p : graph_.members(flows_[at(owner)].group)) {
     Slot& slot = slots_[at(slot_of(p, owner % kNumLanes))];
     slot.moves = false;
@@ -239,11 +243,16 @@ void Simulator::rate_reached() {
 
 void Simulator::set_speed(Flow& flow, int owner, double speed) {
   if (speed == flow.speed) return;
-  flow.left = std::max(0.0, flow.left - flow.speed * (now_ - flow.since));
+  flow.left -= flow.speed * (now_ - flow.since);
   flow.since = now_;
   flow.speed = speed;
   ++flow.version;
-  if (speed > 0) events_.push({now_ + flow.left / speed, owner, flow.version});
+  // Done but for rounding is done: at a speed of 0 it would wait for others instead.
+  const bool is_done = flow.left <= kRounding * (flow.seconds + now_);
+  if (is_done)
+    events_.push({now_, owner, flow.version});
+  else if (speed > 0)
+    events_.push({now_ + flow.left / speed, owner, flow.version});
 }
 
 std::string Simulator::heads_of_lanes() const {

@@ -37,14 +37,14 @@ constexpr bool is_transfer(Lane lane) { return lane != Lane::compute && lane != 
 struct TaskCost {
   double latency_seconds = 0;  // before anything moves; uses no link
   double seconds = 0;          // of progress, alone
-  std::array<double, kNumLinks>
-      share{};  // of each link's capacity while it progresses alone: in [0, 1]
+  // Of each link's capacity while it progresses alone, in [0, 1].
+  std::array<double, kNumLinks> share{};
   double bytes_near = 0, bytes_far = 0;  // payload sent by one rank, for the accounts
 };
 
+// Seconds. A task of several positions starts when it starts on all of them.
 struct TaskTime {
-  double start = 0,
-         end = 0;  // seconds; a task of several positions starts when it starts on all of them
+  double start = 0, end = 0;
 };
 
 struct Simulation {

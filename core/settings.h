@@ -67,7 +67,10 @@ struct Field {
   FieldRange range = {};                  // of a number
   std::vector<std::string> choices = {};  // of a text or of each entry of a list; empty: any
   bool required = false;                  // the recipe must say it
-  const char* doc = "";                   // one line
+  // A figure of the real world: a number that a file writes with its unit and where it is from,
+  // {value: 50 GB/s, source: "..."}. `unit` is then its unit here: "bytes/s", "FLOP/s", "s".
+  bool sourced = false;
+  const char* doc = "";  // one line
 };
 
 namespace settings_detail {

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "recipes/quantity.h"
 #include "recipes/scalar.h"
 
 namespace strait {
@@ -35,17 +36,25 @@ const Field* find_field(const SettingsTable& table, const std::string& name) {
   return nullptr;
 }
 
+bool is_blank(const std::string& text) {
+  return text.find_first_not_of(" \t\n") == std::string::npos;
+}
+
 class Reader {
  public:
-  Reader(bool incomplete, Recipe& recipe, Problems& problems)
-      : incomplete_(incomplete), recipe_(recipe), problems_(problems) {}
+  Reader(bool incomplete, const SettingsRef& root, const ReadNotes& notes)
+      : incomplete_(incomplete),
+        root_(root),
+        places_(notes.places),
+        problems_(notes.problems),
+        figures_(notes.figures) {}
 
   // `prefix` is the section's name with its dot, or empty at the top.
   void read_section(const YamlNode& node, const std::string& prefix, const SettingsRef& section) {
     if (node.kind == YamlNode::Kind::map) {
       for (const YamlNode& child : node.children) {
         if (const Field* field = find_field(*section.table, child.key)) {
-          recipe_.places.at[prefix + child.key] = child.place;
+          places_.at[prefix + child.key] = child.place;
           read_value(child, prefix + child.key, *field, field->value(section.settings));
         } else {
           add_problem(problems_, child.place, unknown_key(child.key, prefix, *section.table));
@@ -78,8 +87,8 @@ class Reader {
   // "steps" -> "train.steps", if only one section has such a key.
   std::string same_name_elsewhere(const std::string& key) const {
     std::vector<std::string> found;
-    for (const Field& field : table_of(&recipe_)) {
-      const FieldValue value = field.value(&recipe_);
+    for (const Field& field : *root_.table) {
+      const FieldValue value = field.value(root_.settings);
       if (const auto* section = std::get_if<SettingsRef>(&value))
         if (find_field(*section->table, key))
           found.push_back(fmt::format("{}.{}", field.name, key));
@@ -94,8 +103,11 @@ class Reader {
       if (const auto* inner = std::get_if<SettingsRef>(&value)) {
         read_section({}, prefix + field.name + ".", *inner);
       } else if (field.required) {
-        add_problem(problems_, recipe_.places.of(prefix + field.name),
-                    fmt::format("missing key '{}{}': {}", prefix, field.name, field.doc));
+        std::string text = fmt::format("missing key '{}{}': {}", prefix, field.name, field.doc);
+        if (field.sourced)
+          text += fmt::format(" Write for example {}: {{value: {}, source: \"...\"}}", field.name,
+                              quantity_example(field.unit));
+        add_problem(problems_, places_.of(prefix + field.name), text);
       }
     }
   }
@@ -105,7 +117,9 @@ class Reader {
     const auto problem = [&](const std::string& text) {
       add_problem(problems_, node.place, fmt::format("{}: {}", key, text));
     };
-    if (const auto* section = std::get_if<SettingsRef>(&value)) {
+    if (field.sourced) {
+      read_figure(node, key, field, value);
+    } else if (const auto* section = std::get_if<SettingsRef>(&value)) {
       read_section(node, key + ".", *section);
     } else if (const auto* list = std::get_if<SettingsListRef>(&value)) {
       read_list(node, key, *list);
@@ -147,6 +161,69 @@ class Reader {
     if (!problem.empty()) add_problem(problems_, node.place, fmt::format("{}: {}", key, problem));
   }
 
+  // {value: 50 GB/s, source: "..."}
+  void read_figure(const YamlNode& node, const std::string& key, const Field& field,
+                   const FieldValue& value) {
+    const auto problem = [&](const std::string& place, const std::string& text) {
+      add_problem(problems_, place, fmt::format("{}: {}", key, text));
+    };
+    if (node.kind != YamlNode::Kind::map)
+      return problem(node.place,
+                     fmt::format("expected a value and its source, got {}; write for example "
+                                 "{{value: {}, source: \"where it is from\"}}",
+                                 describe(node), quantity_example(field.unit)));
+    WrittenFigure figure;
+    bool has_value = false, has_source = false;
+    for (const YamlNode& child : node.children) {
+      const bool is_text = child.kind == YamlNode::Kind::scalar && !is_blank(child.text);
+      if (child.key == "value") {
+        has_value = true;
+        if (!is_text) {
+          problem(child.place, fmt::format("expected a value like '{}', got {}",
+                                           quantity_example(field.unit), describe(child)));
+        } else if (const std::string wrong = set_quantity(child.text, field, value);
+                   !wrong.empty()) {
+          problem(child.place, wrong);
+        }
+        figure.text = child.text;
+      } else if (child.key == "source") {
+        has_source = true;
+        if (!is_text) problem(child.place, "its source is empty; say where the figure is from");
+        figure.source = child.text;
+      } else {
+        problem(child.place,
+                fmt::format("unknown key '{}'; a figure has value and source", child.key));
+      }
+    }
+    if (!has_value)
+      problem(node.place, fmt::format("has no value; write for example value: {}",
+                                      quantity_example(field.unit)));
+    if (!has_source) problem(node.place, "has no source; say where the figure is from");
+    (*figures_)[key] = figure;
+  }
+
+  // Sets the number, or says what is wrong with the text.
+  static std::string set_quantity(const std::string& text, const Field& field,
+                                  const FieldValue& value) {
+    double number = 0;
+    if (const auto* integer = std::get_if<int64_t*>(&value)) {
+      const auto read = read_integer(text);
+      if (const auto* problem = std::get_if<std::string>(&read)) return *problem;
+      if (!field.range.contains(number = static_cast<double>(std::get<int64_t>(read))))
+        return range_problem(field, number, text);
+      **integer = std::get<int64_t>(read);
+      return "";
+    }
+    const auto read = read_quantity(text, field.unit);
+    if (const auto* problem = std::get_if<std::string>(&read)) return *problem;
+    number = std::get<double>(read);
+    if (!field.range.contains(number))
+      return fmt::format("{} is out of range ({}{}{})", text, range_text(field.range),
+                         *field.unit ? " " : "", field.unit);
+    *std::get<double*>(value) = number;
+    return "";
+  }
+
   bool read_text(const YamlNode& node, const std::string& key, const Field& field,
                  std::string& text) {
     std::string problem;
@@ -174,20 +251,23 @@ class Reader {
     list.clear(list.list);
     for (size_t i = 0; i < node.children.size(); ++i) {
       const std::string entry = fmt::format("{}[{}]", key, i);
-      recipe_.places.at[entry] = node.children[i].place;
+      places_.at[entry] = node.children[i].place;
       read_section(node.children[i], entry + ".", list.append(list.list));
     }
   }
 
   const bool incomplete_;
-  Recipe& recipe_;
+  const SettingsRef root_;
+  KeyPlaces& places_;
   Problems& problems_;
+  std::map<std::string, WrittenFigure>* const figures_;
 };
 
 }  // namespace
 
-void read_settings(const YamlNode& tree, bool incomplete, Recipe& recipe, Problems& problems) {
-  Reader(incomplete, recipe, problems).read_section(tree, "", {&recipe, &table_of(&recipe)});
+void read_settings(const YamlNode& tree, bool incomplete, const SettingsRef& settings,
+                   const ReadNotes& notes) {
+  Reader(incomplete, settings, notes).read_section(tree, "", settings);
 }
 
 std::string range_text(const FieldRange& range) {

@@ -3,16 +3,11 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
-#include <optional>
 
 #include "core/errors.h"
 #include "recipes/check.h"
+#include "recipes/document.h"
 #include "recipes/reader.h"
 #include "recipes/yaml_tree.h"
 
@@ -21,88 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kMaxRecipeBytes = 1 << 20;
-
-// A recipe while it is put together from its files and overrides.
-struct Draft {
-  YamlNode tree;
-  bool incomplete = false;  // something could not be read: what seems missing may be there
-  Problems problems;
-};
-
-std::optional<std::string> read_file(const std::string& path, const std::string& place,
-                                     Problems& problems) {
-  std::error_code error;
-  if (fs::is_directory(path, error)) {
-    add_problem(problems, place, fmt::format("cannot read recipe {}: it is a folder", path));
-    return std::nullopt;
-  }
-  std::ifstream file(path, std::ios::binary);
-  if (!file) {
-    add_problem(problems, place,
-                fmt::format("cannot read recipe {}: {}", path, std::strerror(errno)));
-    return std::nullopt;
-  }
-  std::string text(kMaxRecipeBytes + 1, '\0');
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<size_t>(file.gcount()));
-  if (text.size() > kMaxRecipeBytes) {
-    add_problem(problems, place,
-                fmt::format("cannot read recipe {}: more than {} bytes", path, kMaxRecipeBytes));
-    return std::nullopt;
-  }
-  return text;
-}
-
-void add_text(Draft& draft, const std::string& text, const std::string& name,
-              std::vector<std::string> chain);
-
-// Puts the recipe that `extends` names under the tree built from it. chain: the files that led
-// here.
-void add_extended(Draft& draft, const YamlNode& extends, const std::string& name,
-                  const std::vector<std::string>& chain) {
-  const auto problem = [&](const std::string& text) {
-    add_problem(draft.problems, extends.place, text);
-    draft.incomplete = true;
-  };
-  if (extends.kind != YamlNode::Kind::scalar)
-    return problem("extends: expected a file's name, got " + describe(extends));
-  const std::string path =
-      (fs::path(name).parent_path() / extends.text).lexically_normal().string();
-  if (std::find(chain.begin(), chain.end(), path) != chain.end())
-    return problem(fmt::format("extends: the recipes extend each other in a circle: {} -> {}",
-                               fmt::join(chain, " -> "), path));
-  if (const auto text = read_file(path, extends.place, draft.problems)) {
-    add_text(draft, *text, path, chain);
-  } else {
-    draft.incomplete = true;
-  }
-}
-
-void add_text(Draft& draft, const std::string& text, const std::string& name,
-              std::vector<std::string> chain) {
-  chain.push_back(fs::path(name).lexically_normal().string());
-  bool not_yaml = false;
-  YamlNode tree = parse_yaml(text, name, draft.problems, not_yaml);
-  draft.incomplete |= not_yaml;
-  if (tree.kind != YamlNode::Kind::map) {
-    if (!not_yaml)
-      add_problem(
-          draft.problems, tree.place.empty() ? name : tree.place,
-          fmt::format("expected a mapping with sections like 'model:', got {}", describe(tree)));
-    draft.incomplete = true;
-    return;
-  }
-  if (const YamlNode* extends = tree.find("extends")) {
-    add_extended(draft, *extends, name, chain);
-    std::erase_if(tree.children, [](const YamlNode& child) { return child.key == "extends"; });
-  }
-  if (draft.tree.kind == YamlNode::Kind::nothing) {
-    draft.tree = std::move(tree);
-  } else {
-    merge_yaml(draft.tree, tree);
-  }
-}
+const DocumentKind kRecipe = {.noun = "recipe", .content = "sections like 'model:'"};
 
 void set_places(YamlNode& node, const std::string& place) {
   node.place = place;
@@ -110,7 +24,7 @@ void set_places(YamlNode& node, const std::string& place) {
 }
 
 // "a.b=c" -> {a: {b: c}}, put on the tree.
-void add_override(Draft& draft, const std::string& text) {
+void add_override(Document& draft, const std::string& text) {
   const std::string place = "--set " + text;
   const size_t equals = text.find('=');
   const std::string key = text.substr(0, equals);
@@ -125,7 +39,7 @@ void add_override(Draft& draft, const std::string& text) {
     node.kind = YamlNode::Kind::nothing;
   } else if (std::string("[{\"'").find(value[0]) != std::string::npos) {
     bool not_yaml = false;
-    node = parse_yaml(value, place, draft.problems, not_yaml);
+    node = parse_yaml(value, place, kRecipe.noun, draft.problems, not_yaml);
     if (not_yaml) return;
   }
   for (size_t end = key.size(); end != std::string::npos;) {  // from the last word to the first
@@ -141,12 +55,13 @@ void add_override(Draft& draft, const std::string& text) {
   merge_yaml(draft.tree, node);
 }
 
-Recipe finish(Draft draft, const std::string& name, const std::vector<std::string>& overrides) {
+Recipe finish(Document draft, const std::string& name, const std::vector<std::string>& overrides) {
   if (draft.tree.kind != YamlNode::Kind::map) draft.tree = {.kind = YamlNode::Kind::map};
   for (const std::string& text : overrides) add_override(draft, text);
   Recipe recipe;
   recipe.places.file = name;
-  read_settings(draft.tree, draft.incomplete, recipe, draft.problems);
+  read_settings(draft.tree, draft.incomplete, {&recipe, &table_of(&recipe)},
+                {.places = recipe.places, .problems = draft.problems});
   if (recipe.run.name.empty()) recipe.run.name = fs::path(name).stem().string();
   if (draft.problems.empty()) check_recipe(recipe, draft.problems);
   if (!draft.problems.empty())
@@ -155,15 +70,6 @@ Recipe finish(Draft draft, const std::string& name, const std::vector<std::strin
 }
 
 }  // namespace
-
-std::string KeyPlaces::of(const std::string& key) const {
-  for (std::string inner = key; !inner.empty();) {
-    if (const auto found = at.find(inner); found != at.end()) return found->second;
-    const size_t end = inner.find_last_of(".[");
-    inner.resize(end == std::string::npos ? 0 : end);
-  }
-  return file.empty() ? "recipe" : file;
-}
 
 const SettingsTable& table_of(const Recipe*) {
   static const SettingsTable table = {
@@ -194,18 +100,12 @@ const SettingsTable& table_of(const Recipe*) {
 }
 
 Recipe load_recipe(const std::string& path, const std::vector<std::string>& overrides) {
-  Draft draft;
-  const auto text = read_file(path, path, draft.problems);
-  if (!text) throw RecipeError(draft.problems.front());
-  add_text(draft, *text, path, {});
-  return finish(std::move(draft), path, overrides);
+  return finish(load_document(path, kRecipe), path, overrides);
 }
 
 Recipe read_recipe(const std::string& text, const std::string& name,
                    const std::vector<std::string>& overrides) {
-  Draft draft;
-  add_text(draft, text, name, {});
-  return finish(std::move(draft), name, overrides);
+  return finish(read_document(text, name, kRecipe), name, overrides);
 }
 
 }  // namespace strait

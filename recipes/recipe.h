@@ -3,7 +3,6 @@
 // REFERENCE.md is made from those tables.
 #pragma once
 
-#include <map>
 #include <string>
 #include <vector>
 
@@ -12,20 +11,10 @@
 #include "data/data_settings.h"
 #include "optim/settings.h"
 #include "parallel/mesh/parallel_settings.h"
+#include "recipes/key_places.h"
 #include "recipes/train_settings.h"
 
 namespace strait {
-
-// Where each key of a loaded recipe was said: "model.hidden_size" -> "recipes/x.yaml:17" or
-// "--set model.hidden_size=256". Not part of what a recipe says: any two compare equal.
-struct KeyPlaces {
-  std::string file;                       // the recipe itself; empty for one made in code
-  std::map<std::string, std::string> at;  // keys left at their default are absent
-
-  // The key's place, or that of the closest thing around it that has one.
-  std::string of(const std::string& key) const;
-  bool operator==(const KeyPlaces&) const { return true; }
-};
 
 struct Recipe {
   ModelSettings model;

@@ -14,7 +14,8 @@ namespace {
 // Builds the tree from yaml-cpp's events. Its own nodes would hide doubled keys and aliases.
 class TreeBuilder final : public YAML::EventHandler {
  public:
-  TreeBuilder(std::string name, Problems& problems) : name_(std::move(name)), problems_(problems) {}
+  TreeBuilder(std::string name, std::string kind, Problems& problems)
+      : name_(std::move(name)), kind_(std::move(kind)), problems_(problems) {}
 
   YamlNode take_root() {
     while (open_.size() > 1) close();  // a parse error left them open
@@ -31,7 +32,7 @@ class TreeBuilder final : public YAML::EventHandler {
   }
   void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
     add_problem(problems_, at(mark),
-                "a recipe has no aliases (*name); use extends or say it again");
+                fmt::format("a {} has no aliases (*name); use extends or say it again", kind_));
     add_leaf(mark, {.kind = YamlNode::Kind::nothing});
   }
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
@@ -67,11 +68,11 @@ class TreeBuilder final : public YAML::EventHandler {
   void refuse_anchor(const YAML::Mark& mark, YAML::anchor_t anchor) {
     if (anchor != 0)
       add_problem(problems_, at(mark),
-                  "a recipe has no anchors (&name); use extends or say it again");
+                  fmt::format("a {} has no anchors (&name); use extends or say it again", kind_));
   }
   void refuse_tag(const YAML::Mark& mark, const std::string& tag) {
     if (!tag.empty() && tag != "?" && tag != "!")
-      add_problem(problems_, at(mark), fmt::format("a recipe has no tags, got {}", tag));
+      add_problem(problems_, at(mark), fmt::format("a {} has no tags, got {}", kind_, tag));
   }
 
   bool expects_key() const {
@@ -132,7 +133,7 @@ class TreeBuilder final : public YAML::EventHandler {
     parent.node.children.push_back(std::move(node));
   }
 
-  const std::string name_;
+  const std::string name_, kind_;
   Problems& problems_;
   std::vector<Open> open_;
   YamlNode root_;
@@ -176,17 +177,18 @@ std::string describe(const YamlNode& node) {
   return node.quoted ? fmt::format("the quoted text \"{}\"", text) : fmt::format("'{}'", text);
 }
 
-YamlNode parse_yaml(const std::string& text, const std::string& name, Problems& problems,
-                    bool& not_yaml) {
-  TreeBuilder builder(name, problems);
-  TreeBuilder rest(name, problems);
+YamlNode parse_yaml(const std::string& text, const std::string& name, const std::string& kind,
+                    Problems& problems, bool& not_yaml) {
+  TreeBuilder builder(name, kind, problems);
+  TreeBuilder rest(name, kind, problems);
   try {
     std::istringstream stream(text);
     YAML::Parser parser(stream);
     parser.HandleNextDocument(builder);
     if (parser.HandleNextDocument(rest))
-      add_problem(problems, name,
-                  "a recipe is one YAML document, this file has more (a line '---')");
+      add_problem(
+          problems, name,
+          fmt::format("a {} is one YAML document, this file has more (a line '---')", kind));
   } catch (const YAML::Exception& error) {
     not_yaml = true;
     const std::string place =

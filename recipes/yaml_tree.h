@@ -8,7 +8,7 @@
 
 namespace strait {
 
-// What is wrong with a recipe, each with its place; all of it is reported at once.
+// What is wrong with a file, each with its place; all of it is reported at once.
 using Problems = std::vector<std::string>;
 inline void add_problem(Problems& problems, const std::string& place, const std::string& text) {
   problems.push_back(place + ": " + text);
@@ -30,10 +30,11 @@ struct YamlNode {
 // "a mapping", "a list", "nothing", "'abc'": for messages.
 std::string describe(const YamlNode& node);
 
-// The tree of the text. `name` stands for the file in places and problems.
-// Returns what could be read; not_yaml is set when the text is not YAML from some line on.
-YamlNode parse_yaml(const std::string& text, const std::string& name, Problems& problems,
-                    bool& not_yaml);
+// The tree of the text. `name` stands for the file in places and problems, `kind` ("recipe") for
+// what it is. Returns what could be read; not_yaml is set when the text is not YAML from some line
+// on.
+YamlNode parse_yaml(const std::string& text, const std::string& name, const std::string& kind,
+                    Problems& problems, bool& not_yaml);
 
 // Puts `over` on `base`: mappings merge key by key, anything else replaces.
 void merge_yaml(YamlNode& base, const YamlNode& over);

@@ -109,91 +109,126 @@ double near_exchange_rate(const Cluster& cluster) {
   return near_message_rate(cluster) * cluster.near_exchange;
 }
 
-const SettingsTable& table_of(const Cluster*) {
+namespace {
+
+constexpr bool kNeeded = true, kOptional = false;
+
+Field figure(const char* name, FieldValue (*value)(void*), const char* unit, FieldRange range,
+             const char* doc, bool required = kNeeded) {
+  return {.name = name,
+          .value = value,
+          .unit = unit,
+          .range = range,
+          .required = required,
+          .sourced = true,
+          .doc = doc};
+}
+
+Field share(const char* name, FieldValue (*value)(void*), const char* doc,
+            bool required = kNeeded) {
+  return figure(name, value, "", required ? kShare : between(0, 1), doc, required);
+}
+
+SettingsTable device_table() {
   using C = Cluster;
+  return {
+      figure("nodes", value_of<&C::nodes>, "", between(1, 1 << 20), "Nodes (hosts)."),
+      figure("ranks_per_node", value_of<&C::ranks_per_node>, "", between(1, 4096),
+             "Devices of a node, each with one rank."),
+      figure("bf16_peak", value_of<&C::bf16_peak>, "FLOP/s", kPositive,
+             "Dense BF16 peak of one device."),
+      figure("fp8_peak", value_of<&C::fp8_peak>, "FLOP/s", between(0, 1e18),
+             "Dense FP8 peak of one device. Left out: it has no FP8.", kOptional),
+      figure("fp32_peak", value_of<&C::fp32_peak>, "FLOP/s", kPositive, "FP32 peak of one device."),
+      figure("memory", value_of<&C::memory>, "bytes", kPositive, "Memory of one device."),
+      figure("memory_bandwidth", value_of<&C::memory_bandwidth>, "bytes/s", kPositive,
+             "Peak rate of a device's memory, read and written bytes together."),
+      figure("cores", value_of<&C::cores>, "", above_up_to(0, 1e6),
+             "Multiprocessors of a GPU; of a CPU rank its cores, or its part of one."),
+      figure("exchange_cores", value_of<&C::exchange_cores>, "", between(0, 1e6),
+             "Cores that a running exchange takes from compute. Fewer than cores."),
+      figure("launch_overhead", value_of<&C::launch_overhead>, "s", between(0, 1),
+             "Time between two kernels in a row."),
+  };
+}
+
+SettingsTable efficiency_table() {
+  using C = Cluster;
+  return {
+      share("dense_gemm_bf16", value_of<&C::dense_gemm_bf16>,
+            "Large GEMM, arithmetic alone: share of the BF16 peak."),
+      share("dense_gemm_fp8", value_of<&C::dense_gemm_fp8>,
+            "Large GEMM, arithmetic alone: share of the FP8 peak. Goes with fp8_peak.", kOptional),
+      share("dense_gemm_fp32", value_of<&C::dense_gemm_fp32>,
+            "Large GEMM, arithmetic alone: share of the FP32 peak. Left out: as BF16's.",
+            kOptional),
+      share("grouped_gemm_bf16", value_of<&C::grouped_gemm_bf16>,
+            "Experts' GEMM, arithmetic alone: share of the BF16 peak."),
+      share("grouped_gemm_fp8", value_of<&C::grouped_gemm_fp8>,
+            "Experts' GEMM, arithmetic alone: share of the FP8 peak. Goes with fp8_peak.",
+            kOptional),
+      share("grouped_gemm_fp32", value_of<&C::grouped_gemm_fp32>,
+            "Experts' GEMM, arithmetic alone: share of the FP32 peak. Left out: as BF16's.",
+            kOptional),
+      share("weight_gradient_bf16", value_of<&C::weight_gradient_bf16>,
+            "Weight-gradient GEMM, arithmetic alone: share of the BF16 peak."),
+      share("weight_gradient_fp8", value_of<&C::weight_gradient_fp8>,
+            "Weight-gradient GEMM, arithmetic alone: share of the FP8 peak. Goes with fp8_peak.",
+            kOptional),
+      share("weight_gradient_fp32", value_of<&C::weight_gradient_fp32>,
+            "Weight-gradient GEMM, arithmetic alone: share of the FP32 peak. Left out: as BF16's.",
+            kOptional),
+      share("gemm_memory", value_of<&C::gemm_memory>,
+            "Share of memory_bandwidth at which a GEMM's operands move."),
+      share("attention_forward", value_of<&C::attention_forward>,
+            "Attention kernel, causal FLOPs: share of the peak of its precision (BF16)."),
+      share("attention_backward", value_of<&C::attention_backward>,
+            "The same of its backward kernel."),
+      share("elementwise", value_of<&C::elementwise>,
+            "Share of memory_bandwidth that norms, SwiGLU, casts and permutes reach."),
+  };
+}
+
+SettingsTable link_table() {
+  using C = Cluster;
+  return {
+      figure("card_bandwidth", value_of<&C::card_bandwidth>, "bytes/s", kPositive,
+             "Network between nodes, of one rank, each direction."),
+      figure("card_latency", value_of<&C::card_latency>, "s", between(0, 10),
+             "Time of a message without bytes between nodes."),
+      figure("card_framing", value_of<&C::card_framing>, "", from_to_below(0, 1),
+             "Share of the network's bytes that is not payload."),
+      figure("fabric_bandwidth", value_of<&C::fabric_bandwidth>, "bytes/s", kPositive,
+             "Link between the devices of a node, of one rank, each direction."),
+      figure("fabric_latency", value_of<&C::fabric_latency>, "s", between(0, 10),
+             "Time of a message without bytes inside a node."),
+      figure("fabric_framing", value_of<&C::fabric_framing>, "", from_to_below(0, 1),
+             "Share of that link's bytes that is not payload."),
+      share("far_exchange", value_of<&C::far_exchange>,
+            "Share of the network's payload rate that dispatch and combine reach alone."),
+      share("near_exchange", value_of<&C::near_exchange>, "The same inside a node."),
+      figure("commit_latency", value_of<&C::commit_latency>, "s", between(0, 10),
+             "One all-reduce of a few numbers over all ranks."),
+      figure("price", value_of<&C::price>, "USD/h", between(0, 1e6),
+             "Dollars for an hour of one device."),
+  };
+}
+
+}  // namespace
+
+const SettingsTable& table_of(const Cluster*) {
   static const SettingsTable table = [] {
-    const auto count = [](const char* name, FieldValue (*value)(void*), const char* unit,
-                          FieldRange range, const char* doc) {
-      return Field{
-          .name = name, .value = value, .unit = unit, .range = range, .required = true, .doc = doc};
-    };
-    const auto share = [](const char* name, FieldValue (*value)(void*), bool required,
-                          const char* doc) {
-      return Field{.name = name, .value = value, .range = kShare, .required = required, .doc = doc};
-    };
-    return SettingsTable{
+    SettingsTable all = {
         {.name = "name",
-         .value = value_of<&C::name>,
+         .value = value_of<&Cluster::name>,
          .doc = "The cluster's name. Empty: the file's name without its ending."},
-        count("nodes", value_of<&C::nodes>, "", between(1, 1 << 20), "Nodes (hosts)."),
-        count("ranks_per_node", value_of<&C::ranks_per_node>, "", between(1, 4096),
-              "Devices of a node, each with one rank."),
-        count("bf16_peak", value_of<&C::bf16_peak>, "FLOP/s", kPositive,
-              "Dense BF16 peak of one device."),
-        {.name = "fp8_peak",
-         .value = value_of<&C::fp8_peak>,
-         .unit = "FLOP/s",
-         .range = kPositive,
-         .doc = "Dense FP8 peak of one device. Left out: it has no FP8."},
-        count("fp32_peak", value_of<&C::fp32_peak>, "FLOP/s", kPositive,
-              "FP32 peak of one device."),
-        count("memory", value_of<&C::memory>, "bytes", kPositive, "Memory of one device."),
-        count("memory_bandwidth", value_of<&C::memory_bandwidth>, "bytes/s", kPositive,
-              "Peak rate of a device's memory, read and written bytes together."),
-        count("cores", value_of<&C::cores>, "", above_up_to(0, 1e6),
-              "Multiprocessors of a GPU; 1 of a CPU rank."),
-        count("exchange_cores", value_of<&C::exchange_cores>, "", between(0, 1e6),
-              "Cores that a running exchange takes from compute. Fewer than cores."),
-        count("launch_overhead", value_of<&C::launch_overhead>, "s", between(0, 1),
-              "Time between two kernels in a row."),
-        share("dense_gemm_bf16", value_of<&C::dense_gemm_bf16>, true,
-              "Large GEMM, arithmetic alone: share of the BF16 peak."),
-        share("dense_gemm_fp8", value_of<&C::dense_gemm_fp8>, false,
-              "Large GEMM, arithmetic alone: share of the FP8 peak. Needed with fp8_peak."),
-        share("dense_gemm_fp32", value_of<&C::dense_gemm_fp32>, false,
-              "Large GEMM, arithmetic alone: share of the FP32 peak. Left out: as BF16's."),
-        share("grouped_gemm_bf16", value_of<&C::grouped_gemm_bf16>, true,
-              "Experts' GEMM, arithmetic alone: share of the BF16 peak."),
-        share("grouped_gemm_fp8", value_of<&C::grouped_gemm_fp8>, false,
-              "Experts' GEMM, arithmetic alone: share of the FP8 peak. Needed with fp8_peak."),
-        share("grouped_gemm_fp32", value_of<&C::grouped_gemm_fp32>, false,
-              "Experts' GEMM, arithmetic alone: share of the FP32 peak. Left out: as BF16's."),
-        share("weight_gradient_bf16", value_of<&C::weight_gradient_bf16>, true,
-              "Weight-gradient GEMM, arithmetic alone: share of the BF16 peak."),
-        share("weight_gradient_fp8", value_of<&C::weight_gradient_fp8>, false,
-              "Weight-gradient GEMM, arithmetic alone: share of the FP8 peak. Needed with "
-              "fp8_peak."),
-        share("weight_gradient_fp32", value_of<&C::weight_gradient_fp32>, false,
-              "Weight-gradient GEMM, arithmetic alone: share of the FP32 peak. Left out: as "
-              "BF16's."),
-        share("gemm_memory", value_of<&C::gemm_memory>, true,
-              "Share of memory_bandwidth at which a GEMM's operands move."),
-        share("attention_forward", value_of<&C::attention_forward>, true,
-              "Attention kernel, causal FLOPs: share of the peak of its precision (BF16)."),
-        share("attention_backward", value_of<&C::attention_backward>, true,
-              "The same of its backward kernel."),
-        share("elementwise", value_of<&C::elementwise>, true,
-              "Share of memory_bandwidth that norms, SwiGLU, casts and permutes reach."),
-        count("card_bandwidth", value_of<&C::card_bandwidth>, "bytes/s", kPositive,
-              "Network between nodes, of one rank, each direction."),
-        count("card_latency", value_of<&C::card_latency>, "s", between(0, 10),
-              "Time of a message without bytes between nodes."),
-        count("card_framing", value_of<&C::card_framing>, "", from_to_below(0, 1),
-              "Share of the network's bytes that is not payload."),
-        count("fabric_bandwidth", value_of<&C::fabric_bandwidth>, "bytes/s", kPositive,
-              "Link between the devices of a node, of one rank, each direction."),
-        count("fabric_latency", value_of<&C::fabric_latency>, "s", between(0, 10),
-              "Time of a message without bytes inside a node."),
-        count("fabric_framing", value_of<&C::fabric_framing>, "", from_to_below(0, 1),
-              "Share of that link's bytes that is not payload."),
-        share("far_exchange", value_of<&C::far_exchange>, true,
-              "Share of the network's payload rate that dispatch and combine reach alone."),
-        share("near_exchange", value_of<&C::near_exchange>, true, "The same inside a node."),
-        count("commit_latency", value_of<&C::commit_latency>, "s", between(0, 10),
-              "One all-reduce of a few numbers over all ranks."),
-        count("price", value_of<&C::price>, "USD/h", between(0, 1e6),
-              "Dollars for an hour of one device."),
+        {.name = "description",
+         .value = value_of<&Cluster::description>,
+         .doc = "The cluster in one line."},
     };
+    for (const SettingsTable& part : {device_table(), efficiency_table(), link_table()})
+      all.insert(all.end(), part.begin(), part.end());
+    return all;
   }();
   return table;
 }

@@ -27,6 +27,7 @@ struct FigureSource {
 
 struct Cluster {
   std::string name = {};
+  std::string description = {};  // one line
   int64_t nodes = 0;
   int64_t ranks_per_node = 0;
 

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 
+#include "launch/commands/cluster.h"
 #include "launch/commands/data.h"
 #include "launch/commands/eval.h"
 #include "launch/commands/export.h"
@@ -135,6 +136,33 @@ void add_recipe_commands(CLI::App& app, Chosen& chosen) {
   check->add_option("--ranks", c->ranks, "also whether so many ranks can run it")->check(CLI::Range(1, 1 << 20));
 }
 
+struct ClusterListOptions {
+  bool json = false;
+};
+
+void add_cluster_commands(CLI::App& app, Chosen& chosen) {
+  CLI::App* group = app.add_subcommand("cluster", "the figures of a cluster: show, list, fit from measurements");
+  group->require_subcommand(1);
+  CLI::App* show = group->add_subcommand("show", "every figure with its unit and its source");
+  auto s = on_chosen(show, chosen, run_cluster_show);
+  show->add_option("cluster", s->cluster, "a YAML file, or a name that `strait cluster list` prints")->required();
+  show->add_flag("--json", s->json, "print JSON");
+  CLI::App* list = group->add_subcommand("list", "the clusters that are known by name");
+  auto l = on_chosen<ClusterListOptions>(
+      list, chosen, [](const ClusterListOptions& o) { return run_cluster_list(o.json); });
+  list->add_flag("--json", l->json, "print JSON");
+  CLI::App* calibrate = group->add_subcommand("calibrate", "a cluster's figures from measurements, by least squares");
+  auto c = on_chosen(calibrate, chosen, run_cluster_calibrate);
+  calibrate->add_option("--from", c->measurements, "CSV of timings; parallel/sim/measurement.h says what is in it")
+      ->required()
+      ->type_name("FILE");
+  calibrate->add_option("--base", c->base, "the cluster that says what is not measured")->required()
+      ->type_name("CLUSTER");
+  calibrate->add_option("--out", c->out, "the new cluster file")->required()->type_name("FILE");
+  calibrate->add_flag("--replace", c->replace, "write over a file that is there");
+  calibrate->add_flag("--json", c->json, "print JSON");
+}
+
 void add_prepare(CLI::App* group, Chosen& chosen) {
   CLI::App* command = group->add_subcommand("prepare", "text files to a tokenizer and a corpus");
   auto o = on_chosen(command, chosen, run_data_prepare);
@@ -187,6 +215,7 @@ int run_command_line(int argc, char** argv) {
   add_export(app, chosen);
   add_recipe_commands(app, chosen);
   add_data_commands(app, chosen);
+  add_cluster_commands(app, chosen);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

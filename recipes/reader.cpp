@@ -36,6 +36,11 @@ const Field* find_field(const SettingsTable& table, const std::string& name) {
   return nullptr;
 }
 
+// A figure that would do: "50 GB/s", "8".
+std::string figure_example(const Field& field, const FieldValue& value) {
+  return std::holds_alternative<int64_t*>(value) ? "8" : quantity_example(field.unit);
+}
+
 bool is_blank(const std::string& text) {
   return text.find_first_not_of(" \t\n") == std::string::npos;
 }
@@ -106,7 +111,7 @@ class Reader {
         std::string text = fmt::format("missing key '{}{}': {}", prefix, field.name, field.doc);
         if (field.sourced)
           text += fmt::format(" Write for example {}: {{value: {}, source: \"...\"}}", field.name,
-                              quantity_example(field.unit));
+                              figure_example(field, value));
         add_problem(problems_, places_.of(prefix + field.name), text);
       }
     }
@@ -171,7 +176,7 @@ class Reader {
       return problem(node.place,
                      fmt::format("expected a value and its source, got {}; write for example "
                                  "{{value: {}, source: \"where it is from\"}}",
-                                 describe(node), quantity_example(field.unit)));
+                                 describe(node), figure_example(field, value)));
     WrittenFigure figure;
     bool has_value = false, has_source = false;
     for (const YamlNode& child : node.children) {
@@ -180,7 +185,7 @@ class Reader {
         has_value = true;
         if (!is_text) {
           problem(child.place, fmt::format("expected a value like '{}', got {}",
-                                           quantity_example(field.unit), describe(child)));
+                                           figure_example(field, value), describe(child)));
         } else if (const std::string wrong = set_quantity(child.text, field, value);
                    !wrong.empty()) {
           problem(child.place, wrong);
@@ -197,7 +202,7 @@ class Reader {
     }
     if (!has_value)
       problem(node.place, fmt::format("has no value; write for example value: {}",
-                                      quantity_example(field.unit)));
+                                      figure_example(field, value)));
     if (!has_source) problem(node.place, "has no source; say where the figure is from");
     (*figures_)[key] = figure;
   }

@@ -1,5 +1,7 @@
 #include "parallel/sim/cluster.h"
 
+#include "core/errors.h"
+
 namespace strait {
 namespace {
 
@@ -42,6 +44,19 @@ const char* name_of(GemmKind kind) {
       return "weight_gradient";
   }
   return "?";
+}
+
+double& figure_of(Cluster& cluster, const std::string& key) {
+  for (const Field& field : table_of(&cluster)) {
+    if (key != field.name) continue;
+    const FieldValue value = field.value(&cluster);
+    if (double* const* real = std::get_if<double*>(&value)) return **real;
+  }
+  throw_internal(__FILE__, __LINE__, "key is a figure", key);
+}
+
+double figure_of(const Cluster& cluster, const std::string& key) {
+  return figure_of(const_cast<Cluster&>(cluster), key);
 }
 
 double peak_flops(const Cluster& cluster, Precision precision) {

@@ -125,7 +125,7 @@ TEST(Calibrate, ExactMeasurementsGiveTheClusterBack) {
 TEST(Calibrate, NoisyMeasurementsGiveItBackWithinTheNoise) {
   for (uint32_t seed = 1; seed <= 5; ++seed) {
     const Calibration calibration = calibrate(wrong(), measured(known(), 0.02, seed), "x.csv");
-    expect_recovered(calibration, 0.12);
+    expect_recovered(calibration, 0.08);
     for (const FittedFigure& figure : calibration.figures) {
       EXPECT_LT(figure.residual, 0.05) << figure.key;
       EXPECT_LE(figure.residual, std::abs(figure.worst)) << figure.key;

@@ -15,7 +15,7 @@
 namespace strait {
 namespace {
 
-// A span of a trace and which one of its rank and name it is.
+// A span of a trace and which one of its rank, lane and name it is.
 struct Numbered {
   const Span* span = nullptr;
   int64_t occurrence = 0;
@@ -23,20 +23,22 @@ struct Numbered {
 
 struct TaskKey {
   int rank = 0;
+  Lane lane = Lane::compute;
   std::string_view name;
   friend bool operator==(const TaskKey&, const TaskKey&) = default;
 };
 
 struct TaskKeyHash {
   size_t operator()(const TaskKey& key) const {
-    return std::hash<std::string_view>()(key.name) * 31 + static_cast<size_t>(key.rank);
+    return std::hash<std::string_view>()(key.name) * 31 +
+           static_cast<size_t>(key.rank * kNumLanes + static_cast<int>(key.lane));
   }
 };
 
 template <class Value>
 using ByTask = std::unordered_map<TaskKey, Value, TaskKeyHash>;
 
-TaskKey key_of(const Span& span) { return {span.rank, span.name}; }
+TaskKey key_of(const Span& span) { return {span.rank, span.lane, span.name}; }
 
 std::vector<const Span*> by_rank_and_start(const Trace& trace) {
   std::vector<const Span*> order;
@@ -111,7 +113,8 @@ std::vector<UnmatchedSpan> unmatched(const std::vector<Numbered>& spans,
   for (const Numbered& one : spans) {
     const auto at = other.find(key_of(*one.span));
     if (at == other.end() || one.occurrence >= static_cast<int64_t>(at->second.size()))
-      result.push_back({one.span->rank, one.span->name, one.occurrence, length_us(*one.span)});
+      result.push_back(
+          {one.span->rank, one.span->lane, one.span->name, one.occurrence, length_us(*one.span)});
   }
   return result;
 }
@@ -137,7 +140,7 @@ Comparison compare(const Trace& a, const Trace& b) {
     const auto at = tasks_b.find(key_of(*one.span));
     if (one.occurrence > 0 || at == tasks_b.end()) continue;  // each task once, in order
     const std::vector<const Span*>& in_a = tasks_a.at(key_of(*one.span));
-    TaskDifference task{.rank = one.span->rank, .name = one.span->name};
+    TaskDifference task{.rank = one.span->rank, .lane = one.span->lane, .name = one.span->name};
     task.count = static_cast<int64_t>(std::min(in_a.size(), at->second.size()));
     for (size_t i = 0; i < static_cast<size_t>(task.count); ++i) {
       task.a_us += length_us(*in_a[i]);

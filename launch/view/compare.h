@@ -1,9 +1,9 @@
 // launch/view/compare.h: two traces of the same work, span by span: a prediction and a measurement,
 // or the step before and after a change.
 //
-// Spans match by (rank, name, occurrence): the third "commit" of rank 2 in one trace is the third
-// of rank 2 in the other, by start. What matches nothing is listed, and counted in the sums by kind
-// of its own trace.
+// Spans match by (rank, lane, name, occurrence): the third "commit" of rank 2 in one trace is the
+// third of rank 2 in the other, by start. What matches nothing is listed, and counted in the sums
+// by kind of its own trace.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +33,7 @@ struct KindDifference {
 
 struct TaskDifference {
   int rank = 0;
+  Lane lane = Lane::compute;
   std::string name;
   int64_t count = 0;  // occurrences in both
   double a_us = 0, b_us = 0;
@@ -41,6 +42,7 @@ struct TaskDifference {
 
 struct UnmatchedSpan {
   int rank = 0;
+  Lane lane = Lane::compute;
   std::string name;
   int64_t occurrence = 0;  // from 0
   double us = 0;

@@ -72,13 +72,13 @@ std::string kinds_table(const Comparison& c, int top) {
 }
 
 std::string tasks_table(const Comparison& c, int top) {
-  std::string text = fmt::format("\n{:<8}{:<34}{:>9}{:>9}{:>14}{:>14}{:>14}{:>9}\n", "by task", "",
-                                 "rank", "matched", "time a", "time b", "difference", "");
+  std::string text = fmt::format("\n{:<34}{:<8}{:>9}{:>9}{:>14}{:>14}{:>14}{:>9}\n", "by task",
+                                 "lane", "rank", "matched", "time a", "time b", "difference", "");
   for (const TaskDifference& task : first_of(c.by_task, top))
-    text +=
-        fmt::format("{:<42}{:>9}{:>9}{:>14}{:>14}{:>14}{:>9}\n", task.name, task.rank, task.count,
-                    time_text(task.a_us, c.relative), time_text(task.b_us, c.relative),
-                    signed_time(task.difference_us(), c.relative), change(task.a_us, task.b_us));
+    text += fmt::format(
+        "{:<34}{:<8}{:>9}{:>9}{:>14}{:>14}{:>14}{:>9}\n", task.name, name_of(task.lane), task.rank,
+        task.count, time_text(task.a_us, c.relative), time_text(task.b_us, c.relative),
+        signed_time(task.difference_us(), c.relative), change(task.a_us, task.b_us));
   if (std::ssize(c.by_task) > top)
     text += fmt::format("and {} more\n", std::ssize(c.by_task) - top);
   return text;
@@ -87,9 +87,12 @@ std::string tasks_table(const Comparison& c, int top) {
 std::string unmatched_table(const char* heading, const std::vector<UnmatchedSpan>& spans,
                             bool relative, int top) {
   if (spans.empty()) return "";
-  std::string text = fmt::format("\n{}: {}\n", heading, spans.size());
+  double all_us = 0;
+  for (const UnmatchedSpan& span : spans) all_us += span.us;
+  std::string text =
+      fmt::format("\n{}: {} spans, {}\n", heading, spans.size(), time_text(all_us, relative));
   for (const UnmatchedSpan& span : first_of(spans, top))
-    text += fmt::format("  rank {:<5} {}{}  {}\n", span.rank, span.name,
+    text += fmt::format("  rank {:<5} {:<8} {}{}  {}\n", span.rank, name_of(span.lane), span.name,
                         span.occurrence > 0 ? fmt::format(" (number {})", span.occurrence + 1) : "",
                         time_text(span.us, relative));
   if (std::ssize(spans) > top) text += fmt::format("  and {} more\n", std::ssize(spans) - top);
@@ -116,8 +119,9 @@ std::string json_list(const std::vector<T>& list, int top, ToJson to_json) {
 }
 
 std::string json_of(const UnmatchedSpan& span) {
-  return fmt::format(R"({{"rank":{},"name":{},"occurrence":{},"us":{}}})", span.rank,
-                     json_quoted(span.name), span.occurrence, json_number(span.us));
+  return fmt::format(R"({{"rank":{},"lane":"{}","name":{},"occurrence":{},"us":{}}})", span.rank,
+                     name_of(span.lane), json_quoted(span.name), span.occurrence,
+                     json_number(span.us));
 }
 
 }  // namespace
@@ -138,9 +142,9 @@ std::string to_json(const Comparison& c, int top) {
   });
   const std::string tasks = json_list(c.by_task, top, [](const TaskDifference& task) {
     return fmt::format(
-        R"({{"rank":{},"name":{},"matched":{},"a_us":{},"b_us":{},"difference_us":{}}})", task.rank,
-        json_quoted(task.name), task.count, json_number(task.a_us), json_number(task.b_us),
-        json_number(task.difference_us()));
+        R"({{"rank":{},"lane":"{}","name":{},"matched":{},"a_us":{},"b_us":{},"difference_us":{}}})",
+        task.rank, name_of(task.lane), json_quoted(task.name), task.count, json_number(task.a_us),
+        json_number(task.b_us), json_number(task.difference_us()));
   });
   const auto unmatched_json = [&](const std::vector<UnmatchedSpan>& spans) {
     return json_list(spans, top, [](const UnmatchedSpan& span) { return json_of(span); });

@@ -183,11 +183,14 @@ Trace read_perfetto(const std::string& path) {
   if (!file) throw DataError(fmt::format("{}: {}", path, std::strerror(errno)));
   Reader reader(path);
   try {
-    [[maybe_unused]] const Json rest = Json::parse(file, [&](int depth, Json::parse_event_t event, Json& parsed) {
-      return reader.take(depth, event, parsed);
-    });
+    [[maybe_unused]] const Json rest =
+        Json::parse(file, [&](int depth, Json::parse_event_t event, Json& parsed) {
+          return reader.take(depth, event, parsed);
+        });
   } catch (const Json::exception& error) {
     reader.fail(fmt::format("is damaged or cut short: {}", error.what()));
+  } catch (const std::ios_base::failure& error) {
+    reader.fail(fmt::format("cannot be read: {}", error.what()));
   }
   if (file.bad()) reader.fail("cannot be read to its end");
   return reader.finish();

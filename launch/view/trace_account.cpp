@@ -91,8 +91,7 @@ TraceAccount account_of(const Trace& trace) {
     step = {std::min(step.start_us, span.start_us), std::max(step.end_us, span.end_us)};
     Busy& busy = ranks[span.rank];
     if (span.lane == Lane::compute) busy.compute.push_back({span.start_us, span.end_us});
-    if (is_transfer(span.lane))
-      busy.transfer.push_back({span.start_us, span.end_us});
+    if (is_transfer(span.lane)) busy.transfer.push_back({span.start_us, span.end_us});
   }
   result.start_us = step.start_us;
   result.end_us = step.end_us;

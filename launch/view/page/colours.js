@@ -46,22 +46,21 @@ function hslOf(kind, pass) {
   return [hue, saturation, lightness + (kind in kTransfer ? kPassShift[pass] : 0)];
 }
 
-// Deeper chunks of a position are paler.
+// Deeper chunks of a position are paler. Text on it is white where that reads better than ink, by relative luminance.
 function colourOf(kind, pass, chunk) {
   const [hue, saturation, lightness] = hslOf(kind, pass);
-  const paler = lightness + (88 - lightness) * Math.min(0.6, 0.34 * chunk);
-  return {fill: `hsl(${hue},${saturation}%,${paler.toFixed(1)}%)`, ink: isDark(hue, saturation, paler) ? '#fff' : '#1d2430'};
+  const rgb = rgbOf(hue, saturation, lightness + (88 - lightness) * Math.min(0.6, 0.34 * chunk));
+  const [r, g, b] = rgb.map(value => value <= 10 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4);
+  return {rgb, fill: `rgb(${rgb.join(',')})`, ink: 0.2126 * r + 0.7152 * g + 0.0722 * b < 0.32 ? '#fff' : '#1d2430'};
 }
 
-// Whether white reads better than ink, by relative luminance.
-function isDark(hue, saturation, lightness) {
+// Hue in degrees, the others in percent; Source: CSS Color Module Level 4, section 7.
+function rgbOf(hue, saturation, lightness) {
   const s = saturation / 100, l = lightness / 100;
-  const channel = k => {
-    const a = s * Math.min(l, 1 - l), x = (k + hue / 30) % 12;
-    const value = l - a * Math.max(-1, Math.min(x - 3, 9 - x, 1));
-    return value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
-  };
-  return 0.2126 * channel(0) + 0.7152 * channel(8) + 0.0722 * channel(4) < 0.32;
+  return [0, 8, 4].map(n => {
+    const k = (n + hue / 30) % 12;
+    return Math.round(255 * (l - s * Math.min(l, 1 - l) * Math.max(-1, Math.min(k - 3, 9 - k, 1))));
+  });
 }
 
 // The colours a trace uses, and per span the index of its own.

@@ -2,19 +2,19 @@
 
 const kTimeUnits = [{size: 1e6, name: 's'}, {size: 1e3, name: 'ms'}, {size: 1, name: '\u00b5s'}, {size: 1e-3, name: 'ns'}];
 
-// About `digits` significant digits, no exponent, no trailing zeros.
-function plain(value, digits = 4) {
+// `digits` significant digits, no exponent; without trailing zeros unless `full`.
+function plain(value, digits = 4, full = false) {
   if (value === 0) return '0';
   const places = Math.max(0, Math.min(9, digits - 1 - Math.floor(Math.log10(Math.abs(value)))));
   const text = value.toFixed(places);
-  return places > 0 ? text.replace(/\.?0+$/, '') : text;
+  return places > 0 && !full ? text.replace(/\.?0+$/, '') : text;
 }
 
-function timeText(time, relative, digits = 4) {
+function timeText(time, relative, digits = 4, full = false) {
   if (relative) return plain(time, digits + 1);
   if (time === 0) return '0';
-  const unit = kTimeUnits.find(u => Math.abs(time) >= u.size * 0.99995) || kTimeUnits[kTimeUnits.length - 1];
-  return plain(time / unit.size, digits) + ' ' + unit.name;
+  const unit = kTimeUnits.find(u => Math.abs(time) >= u.size * 0.9995) || kTimeUnits[kTimeUnits.length - 1];
+  return plain(time / unit.size, digits, full) + ' ' + unit.name;
 }
 
 function percentText(part, whole) {

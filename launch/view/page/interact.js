@@ -67,11 +67,10 @@ function changed(keepsInAddress = false) {
 
 // Rows as high as the window allows; what is left below goes to the sums.
 function arrange() {
+  overview.parentElement.style.height = state.traces.length * kOverviewHeight + 'px';
   const heads = ['header', '#overview-frame', '#legend'].reduce((sum, q) => sum + document.querySelector(q).offsetHeight, 0);
   const room = window.innerHeight - heads;
   const forced = state.sums === true ? Math.floor(0.38 * window.innerHeight) : 0;
-  state.width = document.documentElement.clientWidth;
-  overview.parentElement.style.height = state.traces.length * kOverviewHeight + 'px';
   state.layout = layOut(state.traces, room - forced - kAxis - 4, state.rowScale);
   const content = state.layout.height + kAxis;
   const spare = room - content;
@@ -256,7 +255,8 @@ function onWheel(event) {
 let choice = null;  // {from, moves, view}
 function overviewTime(event) {
   const plot = plotOf(state);
-  return (event.clientX - overview.getBoundingClientRect().left - plot.left) / plot.width * state.end;
+  const {t0, t1} = wholeView();
+  return t0 + (event.clientX - overview.getBoundingClientRect().left - plot.left) / plot.width * (t1 - t0);
 }
 function onOverviewDown(event) {
   const t = overviewTime(event), {t0, t1} = state.view;
@@ -356,7 +356,7 @@ function start() {
     state.traces.push(trace);
   });
   state.end = Math.max(...state.traces.map(trace => trace.end)) || 1;
-  byId('heading').textContent = state.traces.map(trace => trace.title).join('  |  ');
+  byId('heading').textContent = state.traces.length > 1 ? `${state.traces.length} steps on one time axis` : state.traces[0].title;
   const sources = new Set(state.traces.map(trace => trace.predicted ? 'prediction' : 'measured'));
   byId('sources').innerHTML = [...sources].map(source => `<span class="badge ${source}">${source}</span>`).join('');
   byId('legend').innerHTML = legendHtml(state.traces);

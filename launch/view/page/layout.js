@@ -1,14 +1,17 @@
 // layout.js: where things stand. Heights in CSS pixels; y counts from the top of the first trace.
 
-const kLeft = 92, kAxis = 26, kStrip = 50, kGap = 14, kRankPad = 3, kLaneGap = 1;
-const kLaneUnits = {compute: 2.3};  // of a lane's height; others 1
-const kLeastUnit = 7, kMostUnit = 25;
-const kColumns = [
-  {name: 'computing', width: 72}, {name: 'exposed', width: 68}, {name: 'bubble', width: 68}, {name: 'hidden', width: 58},
-];
-const kRight = kColumns.reduce((sum, column) => sum + column.width, 0) + 14;
+const kLeft = 92, kAxis = 26, kGap = 14, kRankPad = 3, kLaneGap = 1;
+const kStrip = 50, kStripAlone = 46;  // above a trace's rows; a page of one trace has its title in the header
+const kLaneUnits = {compute: 2.6, near: 1, far: 1, pipe: 0.8, shard: 0.8, host: 0.8};  // shares of a row's height
+const kLeastUnit = 5, kLeastAlone = 9, kMostUnit = 25;
+const kMargin = 16;
 
-function unitsOf(lane) { return kLaneUnits[lane] || 1; }
+// The columns of sums on the right; without transfers there are two less.
+function columnsOf(traces) {
+  const transfers = traces.some(trace => trace.total.transfer > 0);
+  return [{name: 'computing', width: 78}, ...(transfers ? [{name: 'exposed', width: 70}] : []), {name: 'bubble', width: 70},
+    ...(transfers ? [{name: 'hidden', width: 60}] : [])];
+}
 
 // The lanes that any rank of the trace uses, in the order of the program.
 function lanesOf(trace) {
@@ -17,24 +20,25 @@ function lanesOf(trace) {
 
 // Rows for every rank of every trace: as high as fits `height`, within bounds, times `rowScale`.
 function layOut(traces, height, rowScale) {
+  const strip = traces.length > 1 ? kStrip : kStripAlone;
   let units = 0, fixed = 0;
   for (const trace of traces) {
     const lanes = lanesOf(trace);
-    units += trace.ranks.length * lanes.reduce((sum, lane) => sum + unitsOf(lane), 0);
-    fixed += kStrip + kGap + trace.ranks.length * (2 * kRankPad + (lanes.length - 1) * kLaneGap);
+    units += trace.ranks.length * lanes.reduce((sum, lane) => sum + kLaneUnits[lane], 0);
+    fixed += strip + kGap + trace.ranks.length * (2 * kRankPad + (lanes.length - 1) * kLaneGap);
   }
-  const least = traces.some(trace => lanesOf(trace).length > 1) ? kLeastUnit : 9;
+  const least = traces.some(trace => lanesOf(trace).length > 1) ? kLeastUnit : kLeastAlone;
   const unit = Math.min(kMostUnit, Math.max(least, (height - fixed) / units)) * rowScale;
   const blocks = [];
   let y = 0;
   for (const trace of traces) {
-    const block = {trace, y, rows: [], lanes: lanesOf(trace)};
-    y += kStrip;
+    const block = {trace, y, strip, rows: [], lanes: lanesOf(trace)};
+    y += strip;
     for (const rank of trace.ranks) {
       const row = {rank, y, bands: []};
       y += kRankPad;
       for (const lane of block.lanes) {
-        const h = Math.max(3, Math.floor(unit * unitsOf(lane)));
+        const h = Math.max(3, Math.floor(unit * kLaneUnits[lane]));
         row.bands.push({lane, y, height: h, group: rank.groups.find(group => group.lane === lane) || null});
         y += h + kLaneGap;
       }

@@ -1,7 +1,8 @@
 // paint.js: the timeline and the overview on their canvases. Reads the state, changes nothing.
 
 const kInk = '#1d2430', kSoft = '#667085', kFaint = '#98a1b0', kLine = '#e3e7ed', kRed = '#d92d2d';
-const kExposedFill = '#fbd5d3';
+const kExposedMark = {fill: '#fbd5d3', line: kRed, rgb: [251, 213, 211]};
+const kBubbleMark = {hatched: true, rgb: [236, 238, 242]};  // rgb: where it is narrower than a pixel
 const kFont = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", Arial, sans-serif';
 const kWidthsKept = 20000;
 
@@ -62,6 +63,10 @@ class Columns {
     this.colour = new Int32Array(width);
     this.low = width;
     this.high = -1;
+    const canvas = document.createElement('canvas');
+    canvas.width = width;
+    canvas.height = 1;
+    this.rowContext = canvas.getContext('2d', {willReadFrequently: true});
   }
   add(x0, x1, colour, weight) {
     const last = Math.min(this.cover.length - 1, Math.floor(x1));
@@ -76,23 +81,34 @@ class Columns {
       this.high = Math.max(this.high, x);
     }
   }
-  // Draws and forgets them: neighbours of one colour and about one strength at once.
-  flush(ctx, left, y, height, fillOf) {
-    for (let x = this.low; x <= this.high;) {
-      const strength = Math.min(8, Math.ceil(this.cover[x] * 8)), colour = this.colour[x];
-      const first = x;
-      while (x <= this.high && this.colour[x] === colour && Math.min(8, Math.ceil(this.cover[x] * 8)) === strength) ++x;
-      if (strength === 0) continue;
-      ctx.globalAlpha = strength / 8;
-      ctx.fillStyle = fillOf(colour);
-      ctx.fillRect(left + first, y, x - first, height);
+  // Draws them, as one row of pixels that is stretched to the height, and forgets them.
+  flush(ctx, left, y, height, rgbOf) {
+    if (this.high < this.low) return;
+    const width = this.high - this.low + 1;
+    const row = this.rowContext.createImageData(width, 1), pixels = row.data;
+    for (let k = 0; k < width; ++k) {
+      const cover = this.cover[this.low + k];
+      if (cover <= 0) continue;
+      const rgb = rgbOf(this.colour[this.low + k]);
+      pixels[4 * k] = rgb[0];
+      pixels[4 * k + 1] = rgb[1];
+      pixels[4 * k + 2] = rgb[2];
+      pixels[4 * k + 3] = 255 * (0.25 + 0.75 * Math.min(1, cover));
     }
-    ctx.globalAlpha = 1;
+    this.rowContext.putImageData(row, 0, 0);
+    ctx.imageSmoothingEnabled = false;
+    ctx.drawImage(this.rowContext.canvas, 0, 0, width, 1, left + this.low, y, width, height);
     this.cover.fill(0);
     this.vote.fill(0);
     this.low = this.cover.length;
     this.high = -1;
   }
+}
+
+let keptColumns = null;
+function columnsFor(width) {
+  if (!keptColumns || keptColumns.cover.length !== width) keptColumns = new Columns(width);
+  return keptColumns;
 }
 
 function isShown(state, trace, i) {
@@ -105,18 +121,28 @@ function isShown(state, trace, i) {
   return true;
 }
 
-// The longest text that fits the box; numbers alone in slots, whose colour says the rest.
-function labelOf(ctx, trace, i, width) {
-  const kind = trace.kinds[trace.kind[i]], microbatch = trace.microbatch[i];
-  const texts = [];
-  if (!isSlot(kind) && width > 40) {
+// The lines of the longest text that fits the box, and their size. Slots show the micro-batch alone: their colour says
+// the rest.
+function labelOf(ctx, trace, i, width, height) {
+  const microbatch = trace.microbatch[i], most = height >= 26 ? 12 : height >= 13 ? 11 : 9.5;
+  ctx.font = font(most);
+  if (!isSlot(trace.kinds[trace.kind[i]]) && width > 36) {
     const name = spanName(trace, i);
-    if (width > 120) texts.push(name + '   ' + timeText(trace.stop[i] - trace.start[i], trace.relative, 3));
-    texts.push(name);
-    if (microbatch >= 0) texts.push(kind + ' ' + microbatch);
+    const texts = [name, name.replace(/ l\d+/, '')];
+    if (width > 120) texts.unshift(name + '   ' + timeText(trace.stop[i] - trace.start[i], trace.relative, 3));
+    const text = texts.find(one => widthOf(ctx, one) <= width - 6);
+    if (text !== undefined) return {lines: [text], size: most};
+    const space = name.indexOf(' '), lines = [name.slice(0, space), name.slice(space + 1)];
+    if (height >= 32 && space > 0 && lines.every(line => widthOf(ctx, line) <= width - 4)) return {lines, size: most};
   }
-  if (microbatch >= 0) texts.push(String(microbatch));
-  return texts.find(text => widthOf(ctx, text) <= width - 4);
+  if (microbatch < 0) return null;
+  const text = String(microbatch);
+  for (const size of [most, 9.5, 8.5]) {
+    if (size > most) continue;
+    ctx.font = font(size);
+    if (widthOf(ctx, text) <= width - 1.5) return {lines: [text], size};
+  }
+  return null;
 }
 
 function paintBoxes(ctx, state, plot, band, columns) {
@@ -137,36 +163,39 @@ function paintBoxes(ctx, state, plot, band, columns) {
     ctx.globalAlpha = shown ? 1 : 0.15;
     ctx.fillStyle = trace.colours[trace.colour[i]].fill;
     ctx.fillRect(plot.left + left, y, right - left - gap, height - (tracks > 1 ? 0.5 : 0));
-    if (shown && right - left > 9 && height >= 9) labels.push([i, left, right - gap, y, height]);
+    if (shown && right - left > 6 && height >= 9) labels.push([i, left, right - gap, y, height]);
   }
   ctx.globalAlpha = 1;
-  columns.flush(ctx, plot.left, band.y, band.height, colour => trace.colours[colour].fill);
+  columns.flush(ctx, plot.left, band.y, band.height, colour => trace.colours[colour].rgb);
   ctx.textAlign = 'center';
   ctx.textBaseline = 'middle';
   for (const [i, left, right, y, height] of labels) {
-    ctx.font = font(height >= 26 ? 12 : height >= 13 ? 11 : 9.5);
-    const text = labelOf(ctx, trace, i, right - left);
-    if (text === undefined) continue;
+    const label = labelOf(ctx, trace, i, right - left, height);
+    if (!label) continue;
+    ctx.font = font(label.size);
     ctx.fillStyle = trace.colours[trace.colour[i]].ink;
-    ctx.fillText(text, plot.left + (left + right) / 2, y + height / 2 + 0.5);
+    label.lines.forEach((line, n) => {
+      const offset = (n - (label.lines.length - 1) / 2) * (label.size + 4);
+      ctx.fillText(line, plot.left + (left + right) / 2, y + height / 2 + 0.5 + offset);
+    });
   }
 }
 
 // A mark over the compute band for every stretch in view.
-function paintStretches(ctx, state, plot, stretches, band, fill, columns, line) {
+function paintStretches(ctx, state, plot, stretches, band, mark, columns) {
   const {t0, t1} = state.view, scale = plot.width / (t1 - t0);
-  ctx.fillStyle = fill;
+  const fill = mark.hatched ? hatchOf(ctx) : mark.fill;
   for (let i = stretches.firstAfter(t0); i < stretches.start.length && stretches.start[i] < t1; ++i) {
     const x0 = Math.max(0, (stretches.start[i] - t0) * scale), x1 = Math.min(plot.width, (stretches.end[i] - t0) * scale);
     if (x1 - x0 < 1) { columns.add(x0, x1, 0, 1); continue; }
     ctx.fillStyle = fill;
     ctx.fillRect(plot.left + x0, band.y, x1 - x0, band.height);
-    if (line) {
-      ctx.fillStyle = line;
+    if (mark.line) {
+      ctx.fillStyle = mark.line;
       ctx.fillRect(plot.left + x0, band.y + band.height - 2, x1 - x0, 2);
     }
   }
-  columns.flush(ctx, plot.left, band.y, band.height, () => fill);
+  columns.flush(ctx, plot.left, band.y, band.height, () => mark.rgb);
 }
 
 function paintOutline(ctx, state, plot, band, i, colour, width) {
@@ -180,54 +209,86 @@ function paintOutline(ctx, state, plot, band, i, colour, width) {
   ctx.strokeRect(plot.left + x0, band.y + trace.track[i] * height, Math.max(1, x1 - x0), height);
 }
 
+// Those of the boxes that the pointer or a click has chosen, and of their pair.
+function paintOutlines(ctx, state, plot, row) {
+  const {hover, pin} = state;
+  for (const band of row.bands) {
+    const {group} = band;
+    if (!group) continue;
+    for (const i of state.mates.get(group) || []) paintOutline(ctx, state, plot, band, i, kSoft, 1);
+    if (hover && hover.group === group) paintOutline(ctx, state, plot, band, hover.i, kInk, 1.5);
+    if (pin && pin.trace === row.rank.trace && pin.i >= group.first && pin.i < group.end)
+      paintOutline(ctx, state, plot, band, pin.i, kInk, 2);
+  }
+}
+
 // --- around the boxes ------------------------------------------------------------------------------------------------
 
 function paintStrip(ctx, state, plot, block) {
-  const {trace} = block;
+  const {trace} = block, lower = block.y + block.strip - 14, upper = lower - 18;
   ctx.textBaseline = 'middle';
+  if (state.traces.length > 1) {
+    ctx.textAlign = 'left';
+    ctx.fillStyle = kInk;
+    ctx.font = font(13, 600);
+    ctx.fillText(trace.title, kMargin, upper);
+    paintBadge(ctx, kMargin + widthOf(ctx, trace.title) + 12, upper, trace.predicted);
+  }
   ctx.textAlign = 'left';
-  ctx.fillStyle = kInk;
-  ctx.font = font(13, 600);
-  ctx.fillText(trace.title, 16, block.y + 18);
-  const x = 16 + widthOf(ctx, trace.title) + 12;
-  ctx.font = font(11, 600);
-  ctx.fillStyle = trace.predicted ? '#8a5300' : '#0b6b4f';
-  ctx.fillText(trace.predicted ? 'prediction' : 'measured', x, block.y + 18);
   ctx.font = font(12);
   ctx.fillStyle = kSoft;
-  const rankTime = trace.end * trace.ranks.length, total = trace.total;
-  let text = `${timeText(trace.end, trace.relative)}${trace.relative ? ' units' : ''} \u00b7 ${trace.ranks.length} rank${trace.ranks.length === 1 ? '' : 's'} \u00b7 ` +
-    `${trace.count.toLocaleString('en')} spans \u00b7 bubbles ${percentText(total.idle, rankTime)} of all time`;
-  if (total.transfer > 0)
-    text += ` \u00b7 exposed ${percentText(total.exposed, rankTime)} \u00b7 ${percentText(total.hidden, total.transfer)} of transfers hidden`;
-  ctx.fillText(text, 16, block.y + 36);
+  ctx.fillText(summaryOf(trace), kMargin, lower);
   const sums = {compute: 0, exposed: 0, bubble: 0, hidden: 0, time: 0};
   for (const row of block.rows) {
     const part = sumsInView(state, row.rank);
     for (const key of Object.keys(sums)) sums[key] += part[key];
   }
   ctx.font = font(11);
-  paintColumns(ctx, plot, block.y + 18, kColumns.map(column => column.name), kFaint);
+  paintColumns(ctx, state, plot, upper, column => column.name, kFaint);
   ctx.font = font(12, 600);
-  paintColumns(ctx, plot, block.y + 36, columnTexts(sums, trace), kInk);
+  paintColumns(ctx, state, plot, lower, column => columnText(column, sums, trace), kInk);
 }
 
-function columnTexts(sums, trace) {
-  const transfers = sums.hidden + sums.exposed > 0;
-  return [
-    percentText(sums.compute, sums.time), transfers ? timeText(sums.exposed, trace.relative, 3) : '\u2013',
-    timeText(sums.bubble, trace.relative, 3), transfers ? percentText(sums.hidden, sums.hidden + sums.exposed) : '\u2013',
-  ];
+function summaryOf(trace) {
+  const rankTime = trace.end * trace.ranks.length, {total} = trace;
+  const parts = [timeText(trace.end, trace.relative) + (trace.relative ? ' units' : ''),
+    `${trace.ranks.length} rank${trace.ranks.length === 1 ? '' : 's'}`, `${trace.count.toLocaleString('en')} spans`,
+    `${percentText(total.compute, rankTime)} computing`, `${percentText(total.idle, rankTime)} bubbles`];
+  if (total.transfer > 0)
+    parts.push(`${percentText(total.exposed, rankTime)} exposed transfers`, `${percentText(total.hidden, total.transfer)} of transfers hidden`);
+  return parts.join(' \u00b7 ');
 }
 
-function paintColumns(ctx, plot, y, texts, colour) {
+function paintBadge(ctx, x, y, predicted) {
+  const text = predicted ? 'prediction' : 'measured';
+  ctx.font = font(11, 600);
+  ctx.beginPath();
+  ctx.roundRect(x, y - 9, widthOf(ctx, text) + 16, 18, 9);
+  ctx.fillStyle = predicted ? '#fff1d6' : '#dcf5ea';
+  ctx.fill();
+  ctx.strokeStyle = predicted ? '#f1d29b' : '#a5dcc4';
+  ctx.lineWidth = 1;
+  ctx.stroke();
+  ctx.fillStyle = predicted ? '#8a5300' : '#0b6b4f';
+  ctx.textAlign = 'left';
+  ctx.fillText(text, x + 8, y + 0.5);
+}
+
+function columnText(column, sums, trace) {
+  const transfers = sums.hidden + sums.exposed;
+  switch (column.name) {
+    case 'computing': return percentText(sums.compute, sums.time);
+    case 'exposed': return transfers > 0 ? timeText(sums.exposed, trace.relative, 3, true) : '\u2013';
+    case 'bubble': return timeText(sums.bubble, trace.relative, 3, true);
+    default: return percentText(sums.hidden, transfers);
+  }
+}
+
+function paintColumns(ctx, state, plot, y, textOf, colour) {
   ctx.textAlign = 'right';
   ctx.fillStyle = colour;
   let x = plot.left + plot.width;
-  texts.forEach((text, i) => {
-    x += kColumns[i].width;
-    ctx.fillText(text, x, y);
-  });
+  for (const column of columnsOf(state.traces)) ctx.fillText(textOf(column), x += column.width, y);
 }
 
 // A rank's account over what is in view; the whole step's is the one that came with the trace.
@@ -242,31 +303,33 @@ function sumsInView(state, rank) {
 
 function paintRowFrame(ctx, state, plot, row, number) {
   if (number % 2 === 0) {
-    ctx.fillStyle = '#fafbfc';
-    ctx.fillRect(0, row.y, plot.left + plot.width + kRight, row.height);
+    ctx.fillStyle = '#f8f9fb';
+    ctx.fillRect(0, row.y, state.width, row.height);
   }
+  ctx.fillStyle = '#eceff3';
+  ctx.fillRect(0, row.y, state.width, 1);
   const band = row.bands[0];
   ctx.textBaseline = 'middle';
   ctx.textAlign = 'left';
   ctx.fillStyle = kInk;
   ctx.font = font(12, 500);
   const y = band.lane === 'compute' ? band.y + band.height / 2 + 0.5 : row.y + row.height / 2;
-  ctx.fillText(row.rank.trace.predicted ? 'rank ' + row.rank.rank : 'rank ' + row.rank.rank, 16, y);
+  ctx.fillText('rank ' + row.rank.rank, kMargin, y);
   ctx.font = font(10);
   ctx.textAlign = 'right';
   ctx.fillStyle = kFaint;
   for (const one of row.bands)
     if (one.lane !== 'compute' && one.height >= 10) ctx.fillText(one.lane, plot.left - 8, one.y + one.height / 2 + 0.5);
   ctx.font = font(12);
-  paintColumns(ctx, plot, y, columnTexts(sumsInView(state, row.rank), row.rank.trace), kInk);
+  const sums = sumsInView(state, row.rank);
+  paintColumns(ctx, state, plot, y, column => columnText(column, sums, row.rank.trace), kInk);
 }
 
-function paintRow(ctx, state, plot, row, number, columns) {
-  paintRowFrame(ctx, state, plot, row, number);
+function paintRow(ctx, state, plot, row, columns) {
   for (const band of row.bands) {
     if (band.lane === 'compute') {
-      paintStretches(ctx, state, plot, row.rank.bubbles, band, hatchOf(ctx), columns, null);
-      paintStretches(ctx, state, plot, row.rank.exposed, band, kExposedFill, columns, kRed);
+      paintStretches(ctx, state, plot, row.rank.bubbles, band, kBubbleMark, columns);
+      paintStretches(ctx, state, plot, row.rank.exposed, band, kExposedMark, columns);
     }
     if (band.group) paintBoxes(ctx, state, plot, band, columns);
   }
@@ -286,29 +349,29 @@ function paintAxis(ctx, state, plot, width) {
     ctx.fillRect(Math.round(x), kAxis - 4, 1, 4);
   }
   ctx.textAlign = 'left';
-  ctx.fillText(relative ? 'units' : 'time', 16, 12);
+  ctx.fillText(relative ? 'units' : 'time', kMargin, 12);
   ctx.textAlign = 'right';
-  ctx.fillText(isWhole(state) ? 'sums: whole step' : 'sums: in view', width - 14, 12);
+  ctx.fillText(isWhole(state) ? 'sums: whole step' : 'sums: in view', width - kMargin, 12);
   ctx.fillStyle = kLine;
   ctx.fillRect(0, kAxis - 0.5, width, 1);
 }
 
 function isWhole(state) { return state.view.t0 <= 0 && state.view.t1 >= state.end; }
 
-function paintGrid(ctx, state, plot, bottom) {
+function paintGrid(ctx, state, plot, block) {
   const {t0, t1} = state.view, scale = plot.width / (t1 - t0);
-  ctx.fillStyle = 'rgba(29, 36, 48, .06)';
+  ctx.fillStyle = 'rgba(29, 36, 48, .07)';
   for (const {t} of axisSteps(t0, t1, plot.width, 96, state.traces[0].relative))
-    ctx.fillRect(Math.round(plot.left + (t - t0) * scale), kAxis, 1, bottom - kAxis);
+    ctx.fillRect(Math.round(plot.left + (t - t0) * scale), block.y + block.strip, 1, block.height - block.strip);
 }
 
 // The end of each trace, where it is before the end of the picture.
 function paintEnd(ctx, state, plot, block) {
   const {t0, t1} = state.view, end = block.trace.end;
-  if (end <= t0 || end >= t1) return;
+  if (end <= t0 || end >= t1 || end === state.end) return;
   const x = Math.round(plot.left + (end - t0) * plot.width / (t1 - t0));
   ctx.fillStyle = kSoft;
-  ctx.fillRect(x, block.rows[0].y, 1, block.height - kStrip);
+  ctx.fillRect(x, block.rows[0].y, 1, block.height - block.strip);
 }
 
 function paintMarked(ctx, state, plot, height) {
@@ -346,35 +409,29 @@ function paintTimeline(canvas, state) {
   const {width, height, scroll, layout} = state;
   const ctx = prepare(canvas, width, height);
   const plot = plotOf(state);
-  const columns = new Columns(Math.ceil(plot.width));
+  const columns = columnsFor(Math.ceil(plot.width));
   ctx.save();
   ctx.translate(0, kAxis - scroll);
   const top = scroll, bottom = scroll + height - kAxis;
   for (const block of layout.blocks) {
     if (block.y > bottom || block.y + block.height < top) continue;
-    if (block.y + kStrip > top) paintStrip(ctx, state, plot, block);
-    block.rows.forEach((row, number) => {
-      if (row.y <= bottom && row.y + row.height >= top) paintRow(ctx, state, plot, row, number, columns);
-    });
+    if (block.y + block.strip > top) paintStrip(ctx, state, plot, block);
+    const rows = block.rows.filter(row => row.y <= bottom && row.y + row.height >= top);
+    for (const row of rows) paintRowFrame(ctx, state, plot, row, block.rows.indexOf(row));
+    paintGrid(ctx, state, plot, block);
+    for (const row of rows) paintRow(ctx, state, plot, row, columns);
+    for (const row of rows) paintOutlines(ctx, state, plot, row);
     paintEnd(ctx, state, plot, block);
-    for (const row of block.rows) {
-      for (const band of row.bands) {
-        if (!band.group) continue;
-        const {trace} = block;
-        for (const i of state.mates.get(band.group) || []) paintOutline(ctx, state, plot, band, i, kSoft, 1);
-        if (state.hover && state.hover.group === band.group) paintOutline(ctx, state, plot, band, state.hover.i, kInk, 1.5);
-        if (state.pin && state.pin.trace === trace && state.pin.i >= band.group.first && state.pin.i < band.group.end)
-          paintOutline(ctx, state, plot, band, state.pin.i, kInk, 2);
-      }
-    }
   }
   ctx.restore();
-  paintGrid(ctx, state, plot, height);
   paintAxis(ctx, state, plot, width);
   paintMarked(ctx, state, plot, height - kAxis);
 }
 
-function plotOf(state) { return {left: kLeft, width: Math.max(50, state.width - kLeft - kRight)}; }
+function plotOf(state) {
+  const right = columnsOf(state.traces).reduce((sum, column) => sum + column.width, kMargin);
+  return {left: kLeft, width: Math.max(50, state.width - kLeft - right)};
+}
 
 // --- overview --------------------------------------------------------------------------------------------------------
 
@@ -382,11 +439,11 @@ const kOverviewHeight = 46, kOverviewPad = 5;
 const kProfile = ['forward', 'input_gradient', 'weight_gradient', 'other', 'exposed'];
 
 // Per column of the picture: which share of all ranks computes in which pass, and which waits for a transfer.
-function profileOf(trace, end, width) {
+function profileOf(trace, whole, width) {
   const profile = kProfile.map(() => new Float32Array(width));
-  const scale = width / end, share = 1 / trace.ranks.length;
+  const scale = width / (whole.t1 - whole.t0), share = 1 / trace.ranks.length;
   const add = (into, start, stop, weight) => {
-    const x0 = start * scale, x1 = Math.min(width, stop * scale);
+    const x0 = (start - whole.t0) * scale, x1 = Math.min(width, (stop - whole.t0) * scale);
     for (let x = Math.floor(x0); x < x1; ++x) into[x] += (Math.min(x1, x + 1) - Math.max(x0, x)) * weight;
   };
   for (const rank of trace.ranks) {
@@ -402,33 +459,44 @@ function profileOf(trace, end, width) {
   return profile;
 }
 
-function paintOverview(canvas, state) {
-  const {width, traces, end} = state, plot = plotOf(state);
-  const ctx = prepare(canvas, width, traces.length * kOverviewHeight);
+// Its picture, drawn once per width: the shares of each column on top of each other.
+function profilePicture(trace, whole, width, height) {
+  const ratio = window.devicePixelRatio || 1;
+  if (trace.picture && trace.picture.width === width * ratio) return trace.picture;
+  const picture = trace.picture = document.createElement('canvas');
+  picture.width = width * ratio;
+  picture.height = height * ratio;
+  const ctx = picture.getContext('2d');
   const fills = [...['forward', 'input_gradient', 'weight_gradient'].map(pass => colourOf('attention', pass, 0).fill),
-    colourOf('update', 'forward', 0).fill, kRed];
+    colourOf('update', 'forward', 0).fill, '#e98c86'];
+  const profile = profileOf(trace, whole, picture.width);
+  for (let x = 0; x < picture.width; ++x) {
+    let y = picture.height;
+    profile.forEach((shares, k) => {
+      ctx.fillStyle = fills[k];
+      ctx.fillRect(x, y - shares[x] * picture.height, 1, shares[x] * picture.height);
+      y -= shares[x] * picture.height;
+    });
+  }
+  return picture;
+}
+
+function paintOverview(canvas, state) {
+  const {width, traces, view} = state, plot = plotOf(state), whole = wholeView();
+  const xOf = t => plot.left + Math.min(1, Math.max(0, (t - whole.t0) / (whole.t1 - whole.t0))) * plot.width;
+  const ctx = prepare(canvas, width, traces.length * kOverviewHeight);
   traces.forEach((trace, n) => {
     const top = n * kOverviewHeight + kOverviewPad, height = kOverviewHeight - 2 * kOverviewPad;
-    if (!trace.profile || trace.profile[0].length !== Math.floor(plot.width)) trace.profile = profileOf(trace, end, Math.floor(plot.width));
     ctx.fillStyle = '#f1f3f6';
-    ctx.fillRect(plot.left, top, plot.width * trace.end / end, height);
-    for (let x = 0; x < trace.profile[0].length; ++x) {
-      let y = top + height;
-      trace.profile.forEach((shares, k) => {
-        const h = shares[x] * height;
-        if (h <= 0) return;
-        ctx.fillStyle = fills[k];
-        ctx.fillRect(plot.left + x, y - h, 1, h);
-        y -= h;
-      });
-    }
+    ctx.fillRect(xOf(0), top, xOf(trace.end) - xOf(0), height);
+    ctx.drawImage(profilePicture(trace, whole, Math.floor(plot.width), height), plot.left, top, Math.floor(plot.width), height);
     ctx.fillStyle = kFaint;
     ctx.font = font(11);
     ctx.textAlign = 'left';
     ctx.textBaseline = 'middle';
-    ctx.fillText('all ranks', 16, top + height / 2);
+    ctx.fillText('all ranks', kMargin, top + height / 2);
   });
-  const x0 = plot.left + Math.max(0, state.view.t0 / end) * plot.width, x1 = plot.left + Math.min(1, state.view.t1 / end) * plot.width;
+  const x0 = xOf(view.t0), x1 = xOf(view.t1);
   const bottom = traces.length * kOverviewHeight;
   if (!isWhole(state)) {
     ctx.fillStyle = 'rgba(255, 255, 255, .62)';

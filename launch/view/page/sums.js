@@ -1,13 +1,18 @@
 // sums.js: the legend, and the table of time by kind and pass.
 
-// Entries per family, of all traces together: {kind, pass, fill}.
+const kKindOrder = [...Object.keys(kLightness), 'dispatch', 'combine', 'send', 'receive', 'swap', 'reduce_gradients', 'gather_weights',
+  'gradient_norm', 'commit', 'update', 'pack_weights'];
+const kPassOrder = ['forward', 'input_gradient', 'weight_gradient'];
+
+// Entries per family, of all traces together: {kind, pass, fill}, in the order of a step.
 function legendFamilies(traces) {
   const families = kFamilies.map(() => new Map());
   for (const trace of traces)
     for (const colour of trace.colours)
       if (colour.chunk === 0 || !families[colour.family].has(colour.kind + '/' + colour.pass))
         families[colour.family].set(colour.kind + '/' + colour.pass, {...colour, fill: colourOf(colour.kind, colour.pass, 0).fill});
-  return families;
+  const place = entry => kKindOrder.indexOf(entry.kind) * 3 + kPassOrder.indexOf(entry.pass);
+  return families.map(entries => new Map([...entries].sort(([, a], [, b]) => place(a) - place(b))));
 }
 
 function legendHtml(traces) {
@@ -25,7 +30,7 @@ function legendHtml(traces) {
   });
   const marks = [`<span class="entry plain"><i style="background:repeating-linear-gradient(135deg,#f5f6f8 0 2px,#cdd3dc 2px 3px)"></i>bubble</span>`];
   if (traces.some(trace => trace.total.transfer > 0))
-    marks.push(`<span class="entry plain"><i style="background:${kExposedFill};border-bottom:2px solid ${kRed}"></i>exposed transfer</span>`);
+    marks.push(`<span class="entry plain"><i style="background:${kExposedMark.fill};border-bottom:2px solid ${kRed}"></i>exposed transfer</span>`);
   parts.push(`<span class="family">${marks.join('')}</span>`);
   const notes = [];
   if (traces.some(trace => trace.colours.some(colour => colour.chunk > 0))) notes.push('paler: chunk 1 and on');
@@ -45,7 +50,7 @@ function sumsByKind(trace) {
         if (!sum) sums.set(key, sum = {...colour, lane: group.lane, count: 0, time: 0, longest: 0, bytes: 0});
         const time = trace.stop[i] - trace.start[i];
         sum.count += 1;
-        sum.time += time;
+        sum.time += time / trace.tracks[i];
         sum.longest = Math.max(sum.longest, time);
         sum.bytes += trace.bytes[i];
       }
@@ -59,8 +64,8 @@ function sumsHtml(traces) {
     const lines = rows.map(row => {
       const name = isSlot(row.kind) ? row.kind.replace('_', ' ') : `${row.kind.replace('_', ' ')} <span style="color:var(--faint)">${row.pass.replace('_', ' ')}</span>`;
       return `<tr><td><i style="background:${colourOf(row.kind, row.pass, 0).fill}"></i>${name}</td><td>${escapeHtml(row.lane)}</td>` +
-        `<td>${row.count.toLocaleString('en')}</td><td>${timeText(row.time, trace.relative)}</td><td>${percentText(row.time, rankTime)}</td>` +
-        `<td>${timeText(row.time / row.count, trace.relative)}</td><td>${timeText(row.longest, trace.relative)}</td>` +
+        `<td>${row.count.toLocaleString('en')}</td><td>${timeText(row.time, trace.relative, 4, true)}</td><td>${percentText(row.time, rankTime)}</td>` +
+        `<td>${timeText(row.time / row.count, trace.relative, 4, true)}</td><td>${timeText(row.longest, trace.relative, 4, true)}</td>` +
         (withBytes ? `<td>${row.bytes > 0 ? bytesText(row.bytes) : '\u2013'}</td>` : '') + '</tr>';
     });
     const source = trace.predicted ? 'prediction' : 'measured';

@@ -153,7 +153,7 @@ void add_cluster_commands(CLI::App& app, Chosen& chosen) {
   list->add_flag("--json", l->json, "print JSON");
   CLI::App* calibrate = group->add_subcommand("calibrate", "a cluster's figures from measurements, by least squares");
   auto c = on_chosen(calibrate, chosen, run_cluster_calibrate);
-  calibrate->add_option("--from", c->measurements, "CSV of timings; parallel/sim/measurement.h says what is in it")
+  calibrate->add_option("--from", c->measurements, "CSV of timings; recipes/REFERENCE.md says what is in it")
       ->required()
       ->type_name("FILE");
   calibrate->add_option("--base", c->base, "the cluster that says what is not measured")->required()

@@ -6,29 +6,11 @@
 #include <algorithm>
 #include <bit>
 
-#include "core/errors.h"
 #include "optim/learning_rate.h"
+#include "recipes/rules.h"
 
 namespace strait {
 namespace {
-
-// Adds a problem about a key when `broken`; `text` is evaluated only then.
-class Rules {
- public:
-  Rules(const Recipe& recipe, Problems& problems) : recipe_(recipe), problems_(problems) {}
-
-  template <class... Args>
-  void require(bool kept, const std::string& key, fmt::format_string<Args...> text,
-               Args&&... args) {
-    if (!kept)
-      add_problem(problems_, recipe_.places.of(key),
-                  fmt::format("{}: {}", key, fmt::format(text, std::forward<Args>(args)...)));
-  }
-
- private:
-  const Recipe& recipe_;
-  Problems& problems_;
-};
 
 void check_attention(const ModelSettings& model, Rules& rules) {
   rules.require(model.qk_rope_head_dim % 2 == 0, "model.qk_rope_head_dim",
@@ -167,11 +149,16 @@ void check_expert_ranks(const Recipe& recipe, Rules& rules) {
                 experts, fmt::join(works, ", "));
 }
 
-// "12" or "8 or 16": the multiples of `unit` around value, above 0.
-std::string nearest_multiples(int64_t value, int64_t unit) {
-  const int64_t below = value / unit * unit;
-  if (below == 0) return fmt::format("{}", unit);
-  return fmt::format("{} or {}", below, below + unit);
+void check_waves(const Recipe& recipe, Rules& rules) {
+  const int64_t waves = recipe.parallel.waves, experts = recipe.model.n_routed_experts;
+  if (waves == 1 || recipe.parallel.expert == 0 || experts % recipe.parallel.expert != 0) return;
+  const int64_t own = experts / recipe.parallel.expert;
+  std::vector<int64_t> works;
+  for (int64_t n = 1; n <= own; ++n)
+    if (own % n == 0) works.push_back(n);
+  rules.require(own > 0 && own % waves == 0, "parallel.waves",
+                "{} parts do not split the {} experts of a rank; these do: {}", waves, own,
+                works.empty() ? "1" : fmt::format("{}", fmt::join(works, ", ")));
 }
 
 }  // namespace
@@ -183,29 +170,7 @@ void check_recipe(const Recipe& recipe, Problems& problems) {
   check_schedule(recipe, rules);
   check_run(recipe, rules);
   check_expert_ranks(recipe, rules);
-}
-
-void check_layout(const Recipe& recipe, int64_t world_size) {
-  STRAIT_CHECK(world_size >= 1, fmt::format("a world of {} ranks", world_size));
-  Problems problems;
-  Rules rules(recipe, problems);
-  const int64_t pipeline = recipe.parallel.pipeline, expert = recipe.parallel.expert;
-  const int64_t unit = pipeline * expert;
-  rules.require(
-      world_size % unit == 0, "parallel.expert",
-      "{} ranks do not split into pipeline ({}) x expert ({}) = {}; the nearest numbers of "
-      "ranks that do: {}",
-      world_size, pipeline, expert, unit, nearest_multiples(world_size, unit));
-  if (problems.empty()) {
-    const int64_t data = world_size / pipeline;
-    const int64_t batch_unit = data * recipe.train.micro_batch;
-    rules.require(recipe.train.global_batch % batch_unit == 0, "train.global_batch",
-                  "{} sequences do not split over {} ranks with micro_batch = {}; the nearest that "
-                  "do: {}",
-                  recipe.train.global_batch, data, recipe.train.micro_batch,
-                  nearest_multiples(recipe.train.global_batch, batch_unit));
-  }
-  if (!problems.empty()) throw RecipeError(fmt::format("{}", fmt::join(problems, "\n")));
+  check_waves(recipe, rules);
 }
 
 }  // namespace strait

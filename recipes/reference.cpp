@@ -4,6 +4,9 @@
 #include <fmt/ranges.h>
 
 #include "core/errors.h"
+#include "parallel/sim/cluster.h"
+#include "parallel/sim/measurement.h"
+#include "recipes/quantity.h"
 #include "recipes/reader.h"
 #include "recipes/recipe.h"
 
@@ -82,6 +85,56 @@ std::string explain(const std::string& key) {
                                 meant.empty() ? "" : fmt::format("; did you mean '{}'?", meant)));
 }
 
+namespace {
+
+// The keys of a cluster file.
+std::string cluster_markdown() {
+  std::string out =
+      "\n# Cluster files\n\n"
+      "`recipes/clusters/*.yaml`, for `strait plan --cluster` and `strait cluster`. Every figure "
+      "is "
+      "of one\nrank and says its unit and where it is from: `{value: 50 GB/s, source: \"...\"}`. "
+      "`extends: other.yaml`\nworks as in recipes; an entry replaces the other file's entry with "
+      "its "
+      "source. Prefixes are powers of\n1000 (k, M, G, T, P) or, for bytes, of 1024 (Ki, Mi, Gi, "
+      "Ti); "
+      "bandwidths may be in bit/s.\n\n"
+      "| key | written for example | allowed | | meaning |\n|---|---|---|---|---|\n";
+  Cluster defaults;
+  for (const Field& field : table_of(&defaults)) {
+    const bool is_whole = std::holds_alternative<int64_t*>(field.value(&defaults));
+    const char* unit = field.unit;
+    out += fmt::format("| `{}` | {} | {}{}{} | {} | {} |\n", field.name,
+                       !field.sourced ? "a text"
+                       : is_whole     ? "8"
+                                      : quantity_example(unit),
+                       range_text(field.range), *unit ? " " : "", unit,
+                       field.required ? "required" : "may be left out", field.doc);
+  }
+  return out;
+}
+
+// The lines of a file of measurements.
+std::string measurements_markdown() {
+  std::string out =
+      "\n# Measurements\n\n"
+      "CSV for `strait cluster calibrate --from`. The first line names the columns, in any order; "
+      "each other\nline is one timing, in seconds, bytes and FLOPs. Lines that start with # are "
+      "passed over.\n\n"
+      "```\nwhat,precision,m,n,k,groups,flops,bytes,alone_seconds,seconds\n"
+      "dense_gemm,fp8,4096,7168,2048,,,,,1.03e-4\n"
+      "far_message,,,,,,,65536,,1.5e-5\n```\n\n"
+      "| what | has, beside seconds | is |\n|---|---|---|\n";
+  for (const MeasurementKind& kind : measurement_kinds()) {
+    std::string cells = fmt::format("{}", fmt::join(kind.needs, ", "));
+    if (!kind.may.empty()) cells += fmt::format("; may have {}", fmt::join(kind.may, ", "));
+    out += fmt::format("| `{}` | {} | {} |\n", kind.name, cells, kind.doc);
+  }
+  return out;
+}
+
+}  // namespace
+
 std::string reference_markdown() {
   std::string out =
       "# Recipe reference\n\n"
@@ -102,7 +155,7 @@ std::string reference_markdown() {
     out += fmt::format("| `{}` | {} | {} | {} | {} | {} |\n", name, entry.type, entry.field->unit,
                        entry.allowed, entry.default_text, entry.field->doc);
   }
-  return out;
+  return out + cluster_markdown() + measurements_markdown();
 }
 
 }  // namespace strait

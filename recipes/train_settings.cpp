@@ -34,9 +34,11 @@ const SettingsTable& table_of(const TrainSettings*) {
        .doc = "Fixes the first weights and the order of the data."},
       {.name = "precision",
        .value = value_of<&T::precision>,
-       .choices = {"fp32", "bf16"},
-       .doc = "Of activations and of the weights that multiply them. Master weights, gradients and "
-              "sums are FP32 either way."},
+       .choices = {"fp32", "bf16", "fp8"},
+       .doc =
+           "Of activations and of the weights that multiply them. Master weights, gradients and "
+           "sums are FP32 in all of them. fp8: GEMM operands and dispatched rows, the rest BF16; "
+           "plans only, yet."},
       {.name = "recompute",
        .value = value_of<&T::recompute>,
        .choices = {"norms", "mla_up", "swiglu"},

@@ -15,8 +15,7 @@ struct TrainSettings {
   int64_t micro_batch = 1;   // sequences a rank runs at a time
   int64_t sequence_length = 0;
   int64_t seed = 1;
-  std::string precision =
-      "bf16";  // or "fp32": of activations and of the weights that multiply them
+  std::string precision = "bf16";  // or "fp32", "fp8": of activations and weights in GEMMs
   std::vector<std::string> recompute = {"norms", "mla_up", "swiglu"};
   int64_t save_every = 0;  // steps; 0: only at the end
   int64_t keep_checkpoints = 2;

@@ -16,7 +16,7 @@ int run_cluster_show(const ClusterShowOptions& options);
 int run_cluster_list(bool json);
 
 struct ClusterCalibrateOptions {
-  std::string measurements;  // CSV, as parallel/sim/measurement.h describes it
+  std::string measurements;  // CSV, see parallel/sim/measurement.h
   std::string base, out;
   bool replace = false, json = false;
 };

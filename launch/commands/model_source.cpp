@@ -99,7 +99,7 @@ void ModelSource::State::open_checkpoint(const std::string& step_folder) {
   if (manifest.recipe.empty()) throw DataError(manifest_path + ": holds no recipe");
   const Recipe recipe = read_recipe(manifest.recipe, manifest_path + " (recipe)");
   settings = recipe.model;
-  compute = recipe.train.precision == "bf16" ? DType::bf16 : DType::f32;
+  compute = recipe.train.precision == "fp32" ? DType::f32 : DType::bf16;
   sequence_length = recipe.train.sequence_length;
   if (const auto eos = manifest.extra.find("eos_id"); eos != manifest.extra.end()) {
     const std::string& text = eos->second;

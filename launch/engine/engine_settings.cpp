@@ -11,7 +11,7 @@ EngineSettings engine_settings(const Recipe& recipe, const Mesh& mesh, int num_t
   const auto recomputes = [&](const char* what) {
     return std::find(train.recompute.begin(), train.recompute.end(), what) != train.recompute.end();
   };
-  const DType compute = train.precision == "bf16" ? DType::bf16 : DType::f32;
+  const DType compute = train.precision == "fp32" ? DType::f32 : DType::bf16;
   const std::string& wire = recipe.parallel.combine_wire;
   EngineSettings settings;
   settings.model = recipe.model;

@@ -11,8 +11,14 @@
 namespace strait {
 
 struct ParallelSettings {
-  int64_t pipeline = 1;  // positions, each with a stretch of the layers
-  int64_t expert = 1;    // ranks that share one set of routed experts
+  int64_t pipeline = 1;           // positions, each with a stretch of the layers
+  int64_t expert = 1;             // ranks that share one set of routed experts
+  std::string schedule = "1f1b";  // a name of parallel/pipeline/schedules.h
+  int64_t chunks = 0;             // of a position; 0: what the schedule has by itself
+  int64_t waves = 1;              // parts that a layer's experts are exchanged and run in
+  // "flat": a token's row goes to every rank that holds one of its experts. "two_tier": once to
+  // every node that does, and there to the ranks.
+  std::string exchange = "flat";
   // Of expert sums and gradients between ranks; "auto": as train.precision. With "fp32" a step has
   // the same sums in every layout.
   std::string combine_wire = "auto";

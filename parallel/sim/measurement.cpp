@@ -22,31 +22,6 @@ namespace {
 constexpr const char* kColumns[] = {"what",  "precision",     "m",      "n", "k", "groups", "flops",
                                     "bytes", "alone_seconds", "seconds"};
 
-// What each kind of line needs and may have, beside what and seconds.
-struct LineRule {
-  Measured what;
-  const char* name;
-  std::vector<std::string> needs, may = {};
-};
-const std::vector<LineRule>& rules() {
-  static const std::vector<LineRule> all = {
-      {Measured::launch, "launch", {}},
-      {Measured::dense_gemm, "dense_gemm", {"precision", "m", "n", "k"}},
-      {Measured::grouped_gemm, "grouped_gemm", {"precision", "m", "n", "k", "groups"}},
-      {Measured::weight_gradient, "weight_gradient", {"precision", "m", "n", "k"}, {"groups"}},
-      {Measured::attention_forward, "attention_forward", {"precision", "flops"}},
-      {Measured::attention_backward, "attention_backward", {"precision", "flops"}},
-      {Measured::elementwise, "elementwise", {"bytes"}},
-      {Measured::far_message, "far_message", {"bytes"}},
-      {Measured::near_message, "near_message", {"bytes"}},
-      {Measured::far_exchange, "far_exchange", {"bytes"}},
-      {Measured::near_exchange, "near_exchange", {"bytes"}},
-      {Measured::under_exchange, "under_exchange", {"alone_seconds"}},
-      {Measured::commit, "commit", {}},
-  };
-  return all;
-}
-
 std::string trimmed(const std::string& text) {
   const size_t start = text.find_first_not_of(" \t\r");
   if (start == std::string::npos) return "";
@@ -77,19 +52,19 @@ class Line {
       : place_(std::move(place)), cells_(std::move(cells)), problems_(problems) {}
 
   std::optional<Measurement> read() {
-    const LineRule* rule = nullptr;
+    const MeasurementKind* kind = nullptr;
     std::vector<std::string> names;
-    for (const LineRule& candidate : rules()) {
+    for (const MeasurementKind& candidate : measurement_kinds()) {
       names.emplace_back(candidate.name);
-      if (cells_["what"] == candidate.name) rule = &candidate;
+      if (cells_["what"] == candidate.name) kind = &candidate;
     }
-    if (rule == nullptr) {
+    if (kind == nullptr) {
       problem(fmt::format("what: expected one of {}, got '{}'", fmt::join(names, ", "),
                           cells_["what"]));
       return std::nullopt;
     }
-    check_cells(*rule);
-    Measurement got{.what = rule->what, .place = place_};
+    check_cells(*kind);
+    Measurement got{.what = kind->what, .place = place_};
     got.precision = precision();
     got.shape = {whole("m"), whole("n"), whole("k"), std::max<int64_t>(1, whole("groups"))};
     got.flops = number("flops");
@@ -105,15 +80,15 @@ class Line {
     problems_.push_back(fmt::format("{}: {}", place_, text));
   }
 
-  void check_cells(const LineRule& rule) {
+  void check_cells(const MeasurementKind& kind) {
     for (const auto& [column, cell] : cells_) {
       const auto is_in = [&](const std::vector<std::string>& list) {
         return std::find(list.begin(), list.end(), column) != list.end();
       };
-      const bool needed = column == "what" || column == "seconds" || is_in(rule.needs);
-      if (needed && cell.empty()) problem(fmt::format("{}: {} needs it", column, rule.name));
-      if (!needed && !is_in(rule.may) && !cell.empty())
-        problem(fmt::format("{}: {} has none, got '{}'", column, rule.name, cell));
+      const bool needed = column == "what" || column == "seconds" || is_in(kind.needs);
+      if (needed && cell.empty()) problem(fmt::format("{}: {} needs it", column, kind.name));
+      if (!needed && !is_in(kind.may) && !cell.empty())
+        problem(fmt::format("{}: {} has none, got '{}'", column, kind.name, cell));
     }
   }
 
@@ -165,9 +140,51 @@ std::vector<std::string> read_header(const std::vector<std::string>& cells,
 
 }  // namespace
 
+const std::vector<MeasurementKind>& measurement_kinds() {
+  using M = Measured;
+  static const std::vector<MeasurementKind> all = {
+      {M::launch, "launch", "One empty kernel in a queue of them."},
+      {M::dense_gemm, "dense_gemm", "C[m, n] = A[m, k] B[k, n].", {"precision", "m", "n", "k"}},
+      {M::grouped_gemm,
+       "grouped_gemm",
+       "The same groups times in one call; m is of one group.",
+       {"precision", "m", "n", "k", "groups"}},
+      {M::weight_gradient,
+       "weight_gradient",
+       "k = tokens, added to FP32.",
+       {"precision", "m", "n", "k"},
+       {"groups"}},
+      {M::attention_forward,
+       "attention_forward",
+       "FLOPs of the causal half.",
+       {"precision", "flops"}},
+      {M::attention_backward,
+       "attention_backward",
+       "FLOPs of the causal half.",
+       {"precision", "flops"}},
+      {M::elementwise, "elementwise", "Bytes read and written together.", {"bytes"}},
+      {M::far_message,
+       "far_message",
+       "One message between two nodes, from start to arrival.",
+       {"bytes"}},
+      {M::near_message, "near_message", "The same inside a node.", {"bytes"}},
+      {M::far_exchange,
+       "far_exchange",
+       "Dispatch or combine: bytes that one rank sent to other nodes.",
+       {"bytes"}},
+      {M::near_exchange, "near_exchange", "The same inside a node.", {"bytes"}},
+      {M::under_exchange,
+       "under_exchange",
+       "Compute while an exchange runs all along; alone_seconds without one.",
+       {"alone_seconds"}},
+      {M::commit, "commit", "One all-reduce of a few numbers over all ranks."},
+  };
+  return all;
+}
+
 const char* name_of(Measured what) {
-  for (const LineRule& rule : rules())
-    if (rule.what == what) return rule.name;
+  for (const MeasurementKind& kind : measurement_kinds())
+    if (kind.what == what) return kind.name;
   return "?";
 }
 

@@ -7,21 +7,7 @@
 //   dense_gemm,fp8,4096,7168,2048,,,,,1.03e-4
 //   far_message,,,,,,,65536,,1.5e-5
 //
-//   what                needs                       is
-//   launch              seconds                     one empty kernel in a queue of them
-//   dense_gemm          precision, m, n, k          C[m, n] = A[m, k] B[k, n]
-//   grouped_gemm        precision, m, n, k, groups  the same, groups times in one call; m of one
-//   group weight_gradient     precision, m, n, k          k = tokens, added to FP32; groups if
-//   grouped attention_forward   precision, flops            FLOPs of the causal half
-//   attention_backward  precision, flops
-//   elementwise         bytes                       bytes read and written together
-//   far_message         bytes                       one message between two nodes, start to arrival
-//   near_message        bytes                       the same inside a node
-//   far_exchange        bytes                       dispatch or combine: bytes one rank sent to
-//   other nodes near_exchange       bytes                       the same inside a node
-//   under_exchange      alone_seconds               compute while an exchange runs all along, and
-//   alone commit              seconds                     one all-reduce of a few numbers over all
-//   ranks
+// measurement_kinds() says which cells each kind of line has; recipes/REFERENCE.md shows it.
 // Every line has what and seconds. precision is fp32, bf16 or fp8.
 #pragma once
 
@@ -48,6 +34,15 @@ enum class Measured : uint8_t {
   commit,
 };
 const char* name_of(Measured what);
+
+// What each kind of line needs and may have, beside what and seconds.
+struct MeasurementKind {
+  Measured what;
+  const char* name;
+  const char* doc;  // one line
+  std::vector<std::string> needs = {}, may = {};
+};
+const std::vector<MeasurementKind>& measurement_kinds();
 
 struct Measurement {
   Measured what = Measured::launch;

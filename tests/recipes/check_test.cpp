@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "parallel/pipeline/schedules.h"
 #include "tests/recipes/recipe_text.h"
 
 namespace strait {
@@ -168,6 +169,84 @@ TEST(CheckLayout, NamesTheNearestNumbersThatWork) {
       layout_problem({"train.micro_batch=2"}, 8),
       "x.yaml:19: train.global_batch: 8 sequences do not split over 8 ranks with micro_batch = 2; "
       "the nearest that do: 16");
+}
+
+TEST(CheckLayout, WhatOnlyPlansKnowIsNotTrained) {
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"parallel.pipeline=16",
+       "parallel.pipeline: 16 can be planned and drawn, not trained yet: "
+       "strait plan; 1 trains"},
+      {"parallel.schedule=zb1p",
+       "parallel.schedule: zb1p can be planned and drawn, not trained yet: strait plan; 1f1b "
+       "trains"},
+      {"parallel.chunks=2",
+       "parallel.chunks: 2 can be planned and drawn, not trained yet: strait plan; 1 trains"},
+      {"parallel.waves=4",
+       "parallel.waves: 4 can be planned and drawn, not trained yet: strait plan; 1 trains"},
+      {"parallel.exchange=two_tier",
+       "parallel.exchange: two_tier can be planned and drawn, not trained yet: strait plan; flat "
+       "trains"},
+      {"train.precision=fp8",
+       "train.precision: fp8 can be planned and drawn, not trained yet: strait plan; bf16 trains"},
+  };
+  for (const auto& [override, problem] : cases)
+    EXPECT_EQ(layout_problem({override}, 1), "--set " + override + ": " + problem);
+  EXPECT_EQ(layout_problem({"parallel.pipeline=2", "parallel.waves=2"}, 1),
+            "--set parallel.pipeline=2: parallel.pipeline: 2 can be planned and drawn, not trained "
+            "yet: strait plan; 1 trains\n"
+            "--set parallel.waves=2: parallel.waves: 2 can be planned and drawn, not trained yet: "
+            "strait plan; 1 trains");
+}
+
+std::string plan_problem(const std::vector<std::string>& overrides, int64_t world_size) {
+  try {
+    check_plan_layout(read_recipe(kWholeRecipe, "x.yaml", overrides), world_size);
+  } catch (const RecipeError& error) {
+    return error.what();
+  }
+  return "fits";
+}
+
+TEST(CheckPlanLayout, ScheduleStagesAndBatchFit) {
+  EXPECT_EQ(plan_problem({"parallel.pipeline=2", "parallel.schedule=dualpipe"}, 4), "fits");
+  EXPECT_EQ(plan_problem({"parallel.pipeline=3", "train.global_batch=9"}, 3), "fits");
+  EXPECT_EQ(plan_problem({"train.precision=fp8", "parallel.waves=8"}, 1), "fits");
+  EXPECT_EQ(plan_problem({"parallel.pipeline=2", "parallel.expert=4"}, 4),
+            "--set parallel.expert=4: parallel.expert: 4 ranks do not split into pipeline (2) x "
+            "expert (4) = 8; the nearest numbers of ranks that do: 8");
+  // 3 layers in 4 stages; an odd number of positions; 4 micro-batches where 4 R are needed.
+  EXPECT_EQ(plan_problem({"parallel.pipeline=4"}, 4),
+            "--set parallel.pipeline=4: parallel.pipeline: 4 positions of 1f1b have 4 stages, more "
+            "than num_hidden_layers = 3; at most 3");
+  EXPECT_EQ(plan_problem({"parallel.pipeline=2", "parallel.schedule=interleaved"}, 2),
+            "--set parallel.pipeline=2: parallel.pipeline: 2 positions of interleaved have 4 "
+            "stages, more than num_hidden_layers = 3; at most 1");
+  const std::string odd = plan_problem(
+      {"parallel.pipeline=3", "parallel.schedule=dualpipe", "train.global_batch=9"}, 3);
+  EXPECT_EQ(odd.rfind("--set parallel.pipeline=3: parallel.pipeline = 3: dualpipe ", 0), 0u) << odd;
+  const std::string few = plan_problem(
+      {"parallel.pipeline=2", "parallel.schedule=dualpipe", "train.global_batch=2"}, 2);
+  EXPECT_EQ(few.rfind("--set train.global_batch=2: train.global_batch / (data ranks x "
+                      "train.micro_batch) = 2: dualpipe ",
+                      0),
+            0u)
+      << few;
+}
+
+TEST(CheckPlanLayout, ScheduleChoicesAreTheSchedulesThereAre) {
+  for (const Field& field : table_of(static_cast<const ParallelSettings*>(nullptr)))
+    if (std::string(field.name) == "schedule") {
+      EXPECT_EQ(field.choices, schedule_names());
+    }
+}
+
+TEST(Check, WavesSplitARanksExperts) {
+  EXPECT_EQ(problems_of(kWholeRecipe, {"parallel.waves=3"}),
+            "--set parallel.waves=3: parallel.waves: 3 parts do not split the 8 experts of a rank; "
+            "these do: 1, 2, 4, 8");
+  EXPECT_EQ(problems_of(kWholeRecipe, {"parallel.expert=4", "parallel.waves=4"}),
+            "--set parallel.waves=4: parallel.waves: 4 parts do not split the 2 experts of a rank; "
+            "these do: 1, 2");
 }
 
 }  // namespace

@@ -118,12 +118,15 @@ TEST(RecipeProblems, OutOfRange) {
        "x.yaml:16: schedule.peak_lr: 0 is out of range (above 0, at most 1000)"},
       {kWholeRecipe + "optimizer: {beta1: 1}\n",
        "x.yaml:23: optimizer.beta1: 1 is out of range (at least 0, below 1)"},
-      {kWholeRecipe + "parallel: {pipeline: 2}\n",
-       "x.yaml:23: parallel.pipeline: 2 positions is out of range (at least 1, at most 1)"},
+      {kWholeRecipe + "parallel: {pipeline: 0}\n",
+       "x.yaml:23: parallel.pipeline: 0 positions is out of range (at least 1, at most 1024)"},
+      {kWholeRecipe + "parallel: {schedule: gpipe}\n",
+       "x.yaml:23: parallel.schedule: expected one of 1f1b, interleaved, zb1p, zbv, dualpipe, "
+       "dualpipev, got 'gpipe'"},
       {kWholeRecipe + "optimizer: {name: sgd}\n",
        "x.yaml:23: optimizer.name: expected adamw, got 'sgd'"},
       {changed("steps: 100", "steps: 100\n  precision: fp16"),
-       "x.yaml:19: train.precision: expected one of fp32, bf16, got 'fp16'"},
+       "x.yaml:19: train.precision: expected one of fp32, bf16, fp8, got 'fp16'"},
   });
 }
 

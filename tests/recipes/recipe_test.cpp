@@ -179,11 +179,33 @@ Sizes sizes_of(const ModelSettings& m) {
 }
 
 TEST(ShippedRecipes, Load) {
-  for (const char* name : {"quickstart", "bench", "deepseek-v3", "deepseek-v2-lite"}) {
-    SCOPED_TRACE(name);
+  int found = 0;
+  for (const auto& entry : fs::directory_iterator(STRAIT_RECIPES)) {
+    if (entry.path().extension() != ".yaml") continue;
+    ++found;
+    SCOPED_TRACE(entry.path());
+    const Recipe recipe = load_recipe(entry.path().string());
+    EXPECT_EQ(recipe.run.name, entry.path().stem());
+    EXPECT_NO_THROW(check_plan_layout(recipe, recipe.parallel.expert * recipe.parallel.pipeline));
+  }
+  EXPECT_EQ(found, 5);
+}
+
+TEST(ShippedRecipes, PublishedLayouts) {
+  const Recipe v3 = load_recipe(STRAIT_RECIPES "/deepseek-v3.yaml");
+  EXPECT_NO_THROW(check_plan_layout(v3, 2048));
+  EXPECT_EQ(num_microbatches(v3, 2048), 120);
+  EXPECT_EQ(v3.parallel.schedule, "dualpipe");
+  EXPECT_EQ(v3.parallel.pipeline * v3.parallel.expert, 1024);
+  EXPECT_NEAR(double(v3.train.steps * v3.train.global_batch * v3.train.sequence_length), 14.8e12,
+              1e8);
+  const Recipe v2 = load_recipe(STRAIT_RECIPES "/deepseek-v2.yaml");
+  EXPECT_NEAR(double(v2.train.steps * v2.train.global_batch * v2.train.sequence_length), 8.1e12,
+              1e8);
+  // What trains: the small ones.
+  for (const char* name : {"quickstart", "bench", "deepseek-v2-lite"}) {
     const Recipe recipe = load_recipe(std::string(STRAIT_RECIPES "/") + name + ".yaml");
-    EXPECT_EQ(recipe.run.name, name);
-    EXPECT_NO_THROW(check_layout(recipe, recipe.parallel.expert));
+    EXPECT_NO_THROW(check_layout(recipe, recipe.parallel.expert)) << name;
   }
 }
 
@@ -198,11 +220,17 @@ TEST(ShippedRecipes, HaveTheSizesTheySay) {
   EXPECT_LT(quickstart.active, 7e6);
   const Sizes lite = sizes("deepseek-v2-lite");
   EXPECT_NEAR(lite.all, 15.7e9, 0.05e9);
+  const Sizes v2 = sizes("deepseek-v2");
+  EXPECT_NEAR(v2.all, 236e9, 0.5e9);
+  EXPECT_NEAR(v2.active, 21e9, 0.5e9);
   // The published counts: 671 B and 36.6 B active, without MTP.
   ModelSettings v3 = load_recipe(STRAIT_RECIPES "/deepseek-v3.yaml").model;
   v3.num_nextn_predict_layers = 0;
   EXPECT_NEAR(sizes_of(v3).all, 671.0e9, 0.1e9);
   EXPECT_NEAR(sizes_of(v3).active, 36.62e9, 0.01e9);
+  // The MTP module's own, published as 11.5 B: that is without the projection of both inputs.
+  const double projection = 2.0 * 7168 * 7168;
+  EXPECT_NEAR(sizes("deepseek-v3").all - sizes_of(v3).all - projection, 11.5e9, 0.05e9);
 }
 
 TEST(ShippedRecipes, QuickstartIsOnePassOverAboutTwoMillionTokens) {

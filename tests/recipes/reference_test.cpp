@@ -63,8 +63,10 @@ TEST(Reference, ExplainsOneKey) {
   EXPECT_EQ(
       explain("train.precision"),
       "train.precision: Of activations and of the weights that multiply them. Master weights, "
-      "gradients and sums are FP32 either way.\n"
-      "  text; of fp32, bf16; default bf16\n");
+      "gradients and sums are FP32 in all of them. fp8: GEMM operands and dispatched rows, the "
+      "rest "
+      "BF16; plans only, yet.\n"
+      "  text; of fp32, bf16, fp8; default bf16\n");
   EXPECT_EQ(explain("data.corpus"),
             "data.corpus: The folder `strait data prepare --out` made, relative to where strait is "
             "started.\n"

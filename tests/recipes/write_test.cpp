@@ -14,7 +14,7 @@ void expect_same_after_writing(const Recipe& recipe) {
 }
 
 TEST(Write, ShippedRecipesLoadBackEqual) {
-  for (const char* name : {"quickstart", "bench", "deepseek-v3", "deepseek-v2-lite"})
+  for (const char* name : {"quickstart", "bench", "deepseek-v3", "deepseek-v2", "deepseek-v2-lite"})
     expect_same_after_writing(load_recipe(std::string(STRAIT_RECIPES "/") + name + ".yaml"));
 }
 

@@ -1,0 +1,120 @@
+// Whether ranks, batch, schedule and layers fit each other.
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "core/errors.h"
+#include "parallel/pipeline/schedules.h"
+#include "recipes/check.h"
+#include "recipes/rules.h"
+
+namespace strait {
+
+int64_t num_microbatches(const Recipe& recipe, int64_t world_size) {
+  return recipe.train.global_batch /
+         (world_size / recipe.parallel.pipeline * recipe.train.micro_batch);
+}
+
+namespace {
+
+// "12" or "8 or 16": the multiples of `unit` around value, above 0.
+std::string nearest_multiples(int64_t value, int64_t unit) {
+  const int64_t below = value / unit * unit;
+  if (below == 0) return fmt::format("{}", unit);
+  return fmt::format("{} or {}", below, below + unit);
+}
+
+// How a step's number of micro-batches comes about, where a schedule refuses it.
+constexpr const char* kMicrobatches = "train.global_batch / (data ranks x train.micro_batch)";
+
+// The schedule can be made for so many positions and micro-batches, and the layers fill its stages.
+void check_stages_and_schedule(const Recipe& recipe, int64_t microbatches, Problems& problems) {
+  const ParallelSettings& parallel = recipe.parallel;
+  Rules rules(recipe, problems);
+  try {
+    const Schedule schedule =
+        make_schedule(parallel.schedule, {.positions = static_cast<int>(parallel.pipeline),
+                                          .microbatches = static_cast<int>(microbatches),
+                                          .chunks = static_cast<int>(parallel.chunks),
+                                          .positions_key = "parallel.pipeline",
+                                          .microbatches_key = kMicrobatches,
+                                          .chunks_key = "parallel.chunks"});
+    const int64_t layers = recipe.model.num_hidden_layers, stages = schedule.num_stages;
+    const int64_t each = std::max<int64_t>(1, stages / parallel.pipeline);
+    rules.require(stages <= layers, "parallel.pipeline",
+                  "{} positions of {} have {} stages, more than num_hidden_layers = {}; at most {}",
+                  parallel.pipeline, parallel.schedule, stages, layers,
+                  std::max<int64_t>(1, layers / each));
+  } catch (const RecipeError& error) {
+    const std::string text = error.what();
+    const std::string key = text.starts_with(kMicrobatches)
+                                ? "train.global_batch"
+                                : text.substr(0, std::min(text.find(' '), text.size()));
+    add_problem(problems, recipe.places.of(key), text);
+  }
+}
+
+// What plans know and training does not.
+void check_trainable(const Recipe& recipe, Rules& rules) {
+  const ParallelSettings& parallel = recipe.parallel;
+  const auto only = [&](bool kept, const std::string& key, const auto& value, const auto& works) {
+    rules.require(kept, key, "{} can be planned and drawn, not trained yet: strait plan; {} trains",
+                  value, works);
+  };
+  only(parallel.pipeline == 1, "parallel.pipeline", parallel.pipeline, 1);
+  only(parallel.schedule == "1f1b", "parallel.schedule", parallel.schedule, "1f1b");
+  only(parallel.chunks <= 1, "parallel.chunks", parallel.chunks, 1);
+  only(parallel.waves == 1, "parallel.waves", parallel.waves, 1);
+  only(parallel.exchange == "flat", "parallel.exchange", parallel.exchange, "flat");
+  only(recipe.train.precision != "fp8", "train.precision", recipe.train.precision, "bf16");
+}
+
+void check_ranks(const Recipe& recipe, int64_t world_size, Problems& problems) {
+  STRAIT_CHECK(world_size >= 1, fmt::format("a world of {} ranks", world_size));
+  Rules rules(recipe, problems);
+  const int64_t pipeline = recipe.parallel.pipeline, expert = recipe.parallel.expert;
+  const int64_t unit = pipeline * expert;
+  if (world_size % unit != 0) {
+    rules.require(
+        false, "parallel.expert",
+        "{} ranks do not split into pipeline ({}) x expert ({}) = {}; the nearest numbers of "
+        "ranks that do: {}",
+        world_size, pipeline, expert, unit, nearest_multiples(world_size, unit));
+    return;
+  }
+  const int64_t data = world_size / pipeline;
+  const int64_t batch_unit = data * recipe.train.micro_batch;
+  if (recipe.train.global_batch % batch_unit != 0) {
+    rules.require(
+        false, "train.global_batch",
+        "{} sequences do not split over {} ranks with micro_batch = {}; the nearest that do: {}",
+        recipe.train.global_batch, data, recipe.train.micro_batch,
+        nearest_multiples(recipe.train.global_batch, batch_unit));
+    return;
+  }
+  const bool has_stages = pipeline > 1 || recipe.parallel.schedule != "1f1b";
+  if (has_stages) check_stages_and_schedule(recipe, num_microbatches(recipe, world_size), problems);
+}
+
+void throw_if_any(const Problems& problems) {
+  if (!problems.empty()) throw RecipeError(fmt::format("{}", fmt::join(problems, "\n")));
+}
+
+}  // namespace
+
+void check_plan_layout(const Recipe& recipe, int64_t world_size) {
+  Problems problems;
+  check_ranks(recipe, world_size, problems);
+  throw_if_any(problems);
+}
+
+void check_layout(const Recipe& recipe, int64_t world_size) {
+  Problems problems;
+  Rules rules(recipe, problems);
+  check_trainable(recipe, rules);
+  if (problems.empty()) check_ranks(recipe, world_size, problems);
+  throw_if_any(problems);
+}
+
+}  // namespace strait

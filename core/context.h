@@ -4,17 +4,39 @@
 
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "core/tensor.h"
 #include "core/thread_pool.h"
 
 namespace strait {
 
+// Ops of one class meet the same limits of a machine, and a precision is chosen per class.
+enum class OpClass : uint8_t {
+  other,      // element-wise, norms, sums, the router's choice, the optimizer
+  permute,    // rows copied into another order
+  linear,     // one GEMM
+  expert,     // grouped GEMM: one weight per expert
+  attention,  // softmax(Q K^T) V
+};
+
+// A product with a weight: rows [rows, in] -> [rows, out], or the weight's gradient from both.
+struct GemmSize {
+  int64_t groups = 1;  // weights; each works on its part of the rows
+  int64_t rows = 0;    // over all groups
+  int64_t in = 0, out = 0;
+  bool weight_gradient = false;
+};
+
 // Work of one op, by its definition (not by how a kernel does it): a multiply-add is two FLOPs, bytes
 // are each operand read or written once.
 struct Cost {
   double flops = 0;
   double bytes = 0;
+  OpClass op_class = OpClass::other;
+  DType operands = DType::f32;  // what GEMM or attention multiplies; sums are FP32
+  GemmSize gemm = {};          // of linear and expert
+  double again_flops = 0;       // not billed: what known kernels compute twice rather than keep
 };
 
 class Context {
@@ -27,6 +49,8 @@ class Context {
   ThreadPool& pool() { return pool_; }
   const Cost& spent() const { return spent_; }
   void reset_spent() { spent_ = {}; }
+  // Appends each op's cost to `ops` from now on; null: nobody listens.
+  void record_ops(std::vector<Cost>* ops) { recorded_ = ops; }
 
   Tensor empty(Shape shape, DType dtype, Purpose purpose) {
     return Tensor(memory_, shape, dtype, purpose);
@@ -38,6 +62,7 @@ class Context {
   void run(const Cost& cost, Kernel&& kernel) {
     spent_.flops += cost.flops;
     spent_.bytes += cost.bytes;
+    if (recorded_ != nullptr) recorded_->push_back(cost);
     if (device_ == Device::cpu) std::forward<Kernel>(kernel)();
   }
 
@@ -45,7 +70,8 @@ class Context {
   const Device device_;
   std::shared_ptr<Memory> memory_;
   ThreadPool pool_;
-  Cost spent_;
+  Cost spent_;  // FLOPs and bytes only
+  std::vector<Cost>* recorded_ = nullptr;
 };
 
 }  // namespace strait

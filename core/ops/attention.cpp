@@ -39,11 +39,13 @@ void check(const AttentionShape& s, const AttentionSaved& x) {
   check_operand("lse", x.lse, tokens, heads, DType::f32);
 }
 
-double forward_flops(const AttentionShape& s) {
+// A query and a key that it sees, of every head.
+double visible_pairs(const AttentionShape& s) {
   const double length = static_cast<double>(s.sequence_length);
-  const double pairs =
-      static_cast<double>(s.num_sequences * s.num_heads) * length * (length + 1) / 2;
-  return pairs * 2 * static_cast<double>(s.qk_dim() + s.v_dim);
+  return static_cast<double>(s.num_sequences * s.num_heads) * length * (length + 1) / 2;
+}
+double forward_flops(const AttentionShape& s) {
+  return visible_pairs(s) * 2 * static_cast<double>(s.qk_dim() + s.v_dim);
 }
 
 double tensor_bytes(std::initializer_list<const Tensor*> tensors) {
@@ -204,7 +206,9 @@ void attention(Context& ctx, const AttentionShape& shape, const Tensor& q, const
   const AttentionSaved x{q, kv, k_rope, o, lse};
   check(shape, x);
   const Cost cost{.flops = forward_flops(shape),
-                  .bytes = tensor_bytes({&q, &kv, &k_rope, &o, &lse})};
+                  .bytes = tensor_bytes({&q, &kv, &k_rope, &o, &lse}),
+                  .op_class = OpClass::attention,
+                  .operands = q.dtype()};
   if (shape.num_tokens() == 0) return;
   const cpu::AttentionKernelArgs sizes = kernel_sizes(shape);
   const int64_t step = word_step(q.dtype());
@@ -227,7 +231,10 @@ void attention_backward(Context& ctx, const AttentionShape& shape, const Attenti
   check_operand("d_k_rope", gradients.d_k_rope, saved.k_rope.rows(), saved.k_rope.cols(), dtype);
   const Cost cost{.flops = 2 * forward_flops(shape),
                   .bytes = 2 * tensor_bytes({&saved.q, &saved.kv, &saved.k_rope, &saved.o}) +
-                           tensor_bytes({&saved.lse})};
+                           tensor_bytes({&saved.lse}),
+                  .op_class = OpClass::attention,
+                  .operands = dtype,
+                  .again_flops = visible_pairs(shape) * 2 * static_cast<double>(shape.qk_dim())};
   if (shape.num_tokens() == 0) return;
   const int64_t rope_words = shape.sequence_length * shape.qk_rope_dim;
   const Tensor parts =

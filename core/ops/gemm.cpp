@@ -41,15 +41,17 @@ cpu::GemmWords words_of(DType compute) {
 
 struct Product {
   const char* op;
+  OpClass op_class;
   Orientation orientation;
   int64_t in, out;  // columns of the operand and of the result
 };
 
-Product product_of(const char* op, const PackedWeight& weight, Orientation orientation) {
+Product product_of(const char* op, OpClass op_class, const PackedWeight& weight,
+                   Orientation orientation) {
   STRAIT_CHECK(weight.packed() && weight.serves(orientation),
                std::string("[") + op + "] the weight is not packed for this product");
   const bool forward = orientation == Orientation::forward;
-  return {op, orientation, forward ? weight.in_features() : weight.out_features(),
+  return {op, op_class, orientation, forward ? weight.in_features() : weight.out_features(),
           forward ? weight.out_features() : weight.in_features()};
 }
 
@@ -140,10 +142,14 @@ void multiply(Context& context, const Product& product, const Tensor& a,
   const int64_t rows = check_offsets(product.op, offsets, experts, a.rows());
   const double r = static_cast<double>(rows), k = static_cast<double>(product.in),
                n = static_cast<double>(product.out);
-  const Cost cost{2 * r * k * n, r * k * static_cast<double>(size_of(a.dtype())) +
-                                     r * n * static_cast<double>(size_of(c.dtype())) +
-                                     static_cast<double>(experts) * k * n *
-                                         static_cast<double>(size_of(weights.compute()))};
+  const Cost cost{
+      .flops = 2 * r * k * n,
+      .bytes = r * k * static_cast<double>(size_of(a.dtype())) +
+               r * n * static_cast<double>(size_of(c.dtype())) +
+               static_cast<double>(experts) * k * n * static_cast<double>(size_of(weights.compute())),
+      .op_class = product.op_class,
+      .operands = weights.compute(),
+      .gemm = {.groups = experts, .rows = rows, .in = product.in, .out = product.out}};
   const Tensor scratch =
       scratch_for(context, kProductCut, false, a.rows(), product.out, product.in);
   context.run(cost, [&] {
@@ -180,9 +186,9 @@ void multiply(Context& context, const Product& product, const Tensor& a,
   });
 }
 
-void weight_gradient(Context& context, const char* op, const Tensor& dy, const Tensor& x,
-                     std::span<const int64_t> offsets, const Tensor& dw, int64_t experts,
-                     Accumulate accumulate) {
+void weight_gradient(Context& context, const char* op, OpClass op_class, const Tensor& dy,
+                     const Tensor& x, std::span<const int64_t> offsets, const Tensor& dw,
+                     int64_t experts, Accumulate accumulate) {
   const int64_t k = x.cols(), n = dy.cols();
   check_matrix(op, "dy", dy, x.rows(), n, kActivationTypes);
   check_matrix(op, "x", x, x.rows(), k, kActivationTypes);
@@ -191,10 +197,14 @@ void weight_gradient(Context& context, const char* op, const Tensor& dy, const T
   const DType compute =
       dy.dtype() == DType::bf16 || x.dtype() == DType::bf16 ? DType::bf16 : DType::f32;
   const double r = static_cast<double>(rows);
-  const Cost cost{2 * r * static_cast<double>(k) * static_cast<double>(n),
-                  r * static_cast<double>(k) * static_cast<double>(size_of(x.dtype())) +
-                      r * static_cast<double>(n) * static_cast<double>(size_of(dy.dtype())) +
-                      4.0 * static_cast<double>(experts * n * k)};
+  const Cost cost{
+      .flops = 2 * r * static_cast<double>(k) * static_cast<double>(n),
+      .bytes = r * static_cast<double>(k) * static_cast<double>(size_of(x.dtype())) +
+               r * static_cast<double>(n) * static_cast<double>(size_of(dy.dtype())) +
+               4.0 * static_cast<double>(experts * n * k),
+      .op_class = op_class,
+      .operands = compute,
+      .gemm = {.groups = experts, .rows = rows, .in = k, .out = n, .weight_gradient = true}};
   const Tensor scratch = scratch_for(context, kGradientCut, true, n, k, x.rows());
   context.run(cost, [&] {
     const cpu::GemmMatrix dy_matrix = matrix_of(dy), x_matrix = matrix_of(x);
@@ -281,26 +291,26 @@ void PackedWeight::pack(Context& context, const Tensor& weight, DType compute) {
 void linear(Context& context, const Tensor& x_TK, const PackedWeight& weight, const Tensor& y_TN,
             Accumulate accumulate) {
   const int64_t offsets[] = {0, x_TK.rows()};
-  multiply(context, product_of("linear", weight, Orientation::forward), x_TK, offsets, weight, y_TN,
+  multiply(context, product_of("linear", OpClass::linear, weight, Orientation::forward), x_TK, offsets, weight, y_TN,
            accumulate);
 }
 
 void linear_input_gradient(Context& context, const Tensor& dy_TN, const PackedWeight& weight,
                            const Tensor& dx_TK, Accumulate accumulate) {
   const int64_t offsets[] = {0, dy_TN.rows()};
-  multiply(context, product_of("linear_input_gradient", weight, Orientation::input_gradient), dy_TN,
+  multiply(context, product_of("linear_input_gradient", OpClass::linear, weight, Orientation::input_gradient), dy_TN,
            offsets, weight, dx_TK, accumulate);
 }
 
 void linear_weight_gradient(Context& context, const Tensor& dy_TN, const Tensor& x_TK,
                             const Tensor& dw_NK, Accumulate accumulate) {
   const int64_t offsets[] = {0, x_TK.rows()};
-  weight_gradient(context, "linear_weight_gradient", dy_TN, x_TK, offsets, dw_NK, 1, accumulate);
+  weight_gradient(context, "linear_weight_gradient", OpClass::linear, dy_TN, x_TK, offsets, dw_NK, 1, accumulate);
 }
 
 void grouped_linear(Context& context, const Tensor& x_RK, std::span<const int64_t> offsets,
                     const PackedWeight& weights, const Tensor& y_RN, Accumulate accumulate) {
-  multiply(context, product_of("grouped_linear", weights, Orientation::forward), x_RK, offsets,
+  multiply(context, product_of("grouped_linear", OpClass::expert, weights, Orientation::forward), x_RK, offsets,
            weights, y_RN, accumulate);
 }
 
@@ -308,7 +318,7 @@ void grouped_linear_input_gradient(Context& context, const Tensor& dy_RN,
                                    std::span<const int64_t> offsets, const PackedWeight& weights,
                                    const Tensor& dx_RK, Accumulate accumulate) {
   multiply(context,
-           product_of("grouped_linear_input_gradient", weights, Orientation::input_gradient), dy_RN,
+           product_of("grouped_linear_input_gradient", OpClass::expert, weights, Orientation::input_gradient), dy_RN,
            offsets, weights, dx_RK, accumulate);
 }
 
@@ -317,7 +327,7 @@ void grouped_linear_weight_gradient(Context& context, const Tensor& dy_RN, const
                                     Accumulate accumulate) {
   STRAIT_CHECK(dw_ENK.defined() && dw_ENK.shape().rank() == 3 && dw_ENK.contiguous(),
                "[grouped_linear_weight_gradient] dw must be a contiguous [E, N, K]");
-  weight_gradient(context, "grouped_linear_weight_gradient", dy_RN, x_RK, offsets, dw_ENK,
+  weight_gradient(context, "grouped_linear_weight_gradient", OpClass::expert, dy_RN, x_RK, offsets, dw_ENK,
                   dw_ENK.dim(0), accumulate);
 }
 

@@ -53,7 +53,9 @@ void latent_attention(Context& ctx, const LatentAttentionShape& shape, const Ten
       .flops = 2 * pairs * static_cast<double>(shape.num_heads * (width + shape.latent_dim)),
       .bytes = static_cast<double>(q_latent_NTC.bytes() + out_NTC.bytes() + q.bytes()) +
                static_cast<double>((shape.first_position + tokens) * width) *
-                   static_cast<double>(size_of(cache_PD.dtype()))};
+                   static_cast<double>(size_of(cache_PD.dtype())),
+      .op_class = OpClass::attention,
+      .operands = cache_PD.dtype()};
   const int64_t scratch_floats = cpu::latent_attention_scratch(shape.latent_dim, shape.rope_dim);
   const Tensor scratch =  // one row per thread
       ctx.empty({ctx.pool().num_threads(), scratch_floats}, DType::f32, Purpose::workspace);

@@ -65,7 +65,8 @@ void gather_rows(Context& ctx, const Tensor& x_TH, const Tensor& index_R, Tensor
   check_matrix(op, "x", x_TH, kAnySize, kAnySize, kActivationTypes);
   const int64_t rows = index_R.numel(), cols = x_TH.cols();
   check_matrix(op, "out", out_RH, rows, cols, kActivationTypes);
-  const Cost cost{.bytes = static_cast<double>(index_R.bytes() + 2 * out_RH.bytes())};
+  const Cost cost{.bytes = static_cast<double>(index_R.bytes() + 2 * out_RH.bytes()),
+                  .op_class = OpClass::permute};
   ctx.run(cost, [&] {
     check_index(op, index_R, x_TH.rows());
     const auto kernel = STRAIT_CPU_KERNEL(gather_rows);
@@ -83,7 +84,8 @@ void scatter_rows(Context& ctx, const Tensor& x_RH, const Tensor& index_R, Tenso
   check_matrix(op, "x", x_RH, index_R.numel(), kAnySize, kActivationTypes);
   const int64_t rows = index_R.numel(), cols = x_RH.cols();
   check_matrix(op, "out", out_TH, kAnySize, cols, kActivationTypes);
-  const Cost cost{.bytes = static_cast<double>(index_R.bytes() + 2 * x_RH.bytes())};
+  const Cost cost{.bytes = static_cast<double>(index_R.bytes() + 2 * x_RH.bytes()),
+                  .op_class = OpClass::permute};
   ctx.run(cost, [&] {
     check_index(op, index_R, out_TH.rows());
     const auto kernel = STRAIT_CPU_KERNEL(scatter_rows);

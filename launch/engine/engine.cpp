@@ -5,6 +5,7 @@
 #include "core/ops/elementwise.h"
 #include "launch/engine/engine_layer.h"
 #include "optim/shard_update.h"
+#include "parallel/expert/expected_route.h"
 
 namespace strait {
 namespace {
@@ -64,6 +65,8 @@ Engine::Engine(const EngineSettings& settings, const Mesh& mesh, Rank rank, Comm
   if (model_.num_moe_layers > 0) {
     bias_tensor_ = ctx_->zeros({model_.num_moe_layers, experts}, DType::f32, Purpose::weights);
     expert_counts_ = ctx_->zeros({model_.num_moe_layers, experts}, DType::i64, Purpose::data);
+    if (device == Device::meta)
+      expected_ranks_ = expected_parts(route_settings(settings_.model), experts, mesh_.expert_size());
   }
   sums_.assign(kNumSlots, 0);
   totals_.expert_counts.assign(bias_.size(), 0);

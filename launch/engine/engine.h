@@ -89,6 +89,12 @@ class Engine {
   // Is told each compute task before it starts, so that others can say where this rank is.
   void watch_tasks(std::function<void(const Task& task)> watcher) { task_watcher_ = std::move(watcher); }
 
+  // Is told when work at the end of `layer` starts and when it is over: the sum that is the layer's output (forward),
+  // and what is done with that sum's gradient (backward). Either is a part of the task of another layer or of the head.
+  void watch_layer_ends(std::function<void(int layer, Pass pass, bool starts)> watcher) {
+    layer_end_watcher_ = std::move(watcher);
+  }
+
   // Sees each MoE layer's route once it is made. T tokens of the micro-batch, K choices each. What the watcher changes
   // in `ids` (i32) and `weights` (f32) is what the token does; both must go on fitting each other.
   struct RouteView {
@@ -108,6 +114,8 @@ class Engine {
   std::vector<float>& selection_bias() { return bias_; }  // [MoE layers, E]
   int64_t committed_steps() const { return committed_steps_; }
   void set_committed_steps(int64_t steps) { committed_steps_ = steps; }
+  // On `meta`: the expected number of ranks that a token goes to.
+  double expected_ranks() const { return expected_ranks_; }
   const ExecutionTimes& last_times() const { return times_; }
   const ProgramInput& program_input() const { return program_input_; }
 
@@ -171,12 +179,14 @@ class Engine {
   std::vector<float> bias_;
   Tensor bias_tensor_;                  // [MoE layers, E] FP32
   Tensor expert_counts_;                // [MoE layers, E] i64, of this rank's step
+  double expected_ranks_ = 1;           // that a token goes to; used on `meta`
   std::vector<double> sums_;            // what commit adds up over ranks
   StepTotals totals_;
   ExecutionTimes times_;
   LaneBytes sent_at_commit_;
   std::function<void(const Tensor&, int64_t)> logits_watcher_;
   std::function<void(const Task&)> task_watcher_;
+  std::function<void(int, Pass, bool)> layer_end_watcher_;
   std::function<void(const RouteView&)> route_watcher_;
   std::function<void(int, int, const Tensor&)> sums_watcher_;
 };

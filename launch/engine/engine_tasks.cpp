@@ -52,6 +52,7 @@ void Engine::embed(const Task& task) {
 
 // The layer's output: residual + MLP or shared experts + routed experts.
 Tensor Engine::finish_layer(int index, int microbatch) {
+  if (layer_end_watcher_) layer_end_watcher_(index, Pass::forward, true);
   Layer& layer = layers_[static_cast<size_t>(index)];
   const Tensor& residual = layer.attention.residual.get();
   Tensor hidden = ctx_->empty(residual.shape(), DType::f32, Purpose::activations);
@@ -63,6 +64,7 @@ Tensor Engine::finish_layer(int index, int microbatch) {
   if (layer.exchange) add_expert_sums(index, microbatch, hidden);
   layer.attention.segment->finish_forward();
   if (layer_context_.mode == Mode::inference) layer = {};
+  if (layer_end_watcher_) layer_end_watcher_(index, Pass::forward, false);
   return hidden;
 }
 
@@ -128,14 +130,17 @@ void Engine::attention_task(const Task& task) {
                        .channel = expert_channel_ ? &*expert_channel_ : nullptr,
                        .num_experts = experts,
                        .compute = settings_.compute,
-                       .combine_wire = settings_.combine_wire},
+                       .combine_wire = settings_.combine_wire,
+                       .expected_ranks = expected_ranks_},
       layer.attention.x.value, layer.attention.expert_ids, layer.attention.gate_weights.get());
 }
 
 void Engine::begin_layer_backward(int index, Tensor d_out) {
+  if (layer_end_watcher_) layer_end_watcher_(index, Pass::input_gradient, true);
   Layer& layer = layers_[static_cast<size_t>(index)];
   layer.d_out = std::move(d_out);
   if (layer.exchange) layer.exchange->pack_gradient(layer.d_out);
+  if (layer_end_watcher_) layer_end_watcher_(index, Pass::input_gradient, false);
 }
 
 void Engine::mlp_task(const Task& task) {

@@ -30,16 +30,6 @@ struct ExpertExchange::Here {
 
 namespace {
 
-// Expected number of ranks a token goes to when its K experts are drawn evenly: the chance that a rank's E / R experts
-// are all missed is a product of ratios.
-double expected_ranks(int64_t num_experts, int64_t top_k, int num_ranks) {
-  const int64_t elsewhere = num_experts - num_experts / num_ranks;
-  double missed = 1;
-  for (int64_t k = 0; k < top_k; ++k)
-    missed *= std::max(0.0, static_cast<double>(elsewhere - k) / static_cast<double>(num_experts - k));
-  return num_ranks * (1 - missed);
-}
-
 template <class T>
 std::vector<T> scaled(const std::vector<T>& counts, T a, const std::vector<T>& more, T b) {
   std::vector<T> result(counts.size());
@@ -90,8 +80,7 @@ ExpertExchange::ExpertExchange(const ExchangeSettings& settings, std::shared_ptr
 
 void ExpertExchange::expect_route() {
   Context& ctx = *settings_.ctx;
-  const double rows =
-      static_cast<double>(tokens_) * expected_ranks(settings_.num_experts, top_k_, num_ranks_);
+  const double rows = static_cast<double>(tokens_) * settings_.expected_ranks;
   plan_->num_rows = num_ranks_ == 1 ? tokens_ : static_cast<int64_t>(std::llround(rows));
   plan_->num_pairs = tokens_ * top_k_;
   const auto ints = [&](int64_t count) { return ctx.empty({count}, DType::i32, Purpose::routed); };

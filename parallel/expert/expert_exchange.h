@@ -29,6 +29,7 @@ struct ExchangeSettings {
   int64_t num_experts = 0;            // over all ranks; rank i holds [i, i + 1) * num_experts / R
   DType compute = DType::f32;        // of dispatched rows
   DType combine_wire = DType::f32;   // of sums on their way back, and of gradients
+  double expected_ranks = 1;  // that a token goes to; on `meta`, where nothing is routed (expected_route.h)
 };
 
 class ExpertExchange {

@@ -403,10 +403,17 @@ TEST(Attention, BillsTheVisiblePairsAndPlansTheSameMemoryOnMeta) {
     };
     const Tensor q = matrix(80, c.dtype), kv = matrix(128, c.dtype), k_rope = matrix(8, c.dtype);
     const Tensor o = matrix(80, c.dtype), lse = matrix(4, DType::f32), d_q = matrix(80, c.dtype);
+    std::vector<Cost> ops;
+    ctx.record_ops(&ops);
     attention(ctx, c.shape, q, kv, k_rope, o, lse);
     EXPECT_EQ(ctx.spent().flops, 2 * 4 * (100 * 101 / 2) * 2.0 * (20 + 20));
     attention_backward(ctx, c.shape, q, kv, k_rope, o, lse, o, d_q, kv, k_rope);
     EXPECT_EQ(ctx.spent().flops, 3 * 2 * 4 * (100 * 101 / 2) * 2.0 * (20 + 20));
+    ctx.record_ops(nullptr);
+    ASSERT_EQ(ops.size(), 2u);
+    for (const Cost& op : ops) EXPECT_EQ(op.op_class, OpClass::attention);
+    EXPECT_EQ(ops[0].again_flops, 0);
+    EXPECT_EQ(ops[1].again_flops, 2 * 4 * (100 * 101 / 2) * 2.0 * 20);  // the scores
   };
   plan(meta);
   Context* contexts[] = {&meta, &cpu};

@@ -314,6 +314,42 @@ TEST(Gemm, MetaBillsAndPlansWhatTheCpuUses) {
   EXPECT_EQ(run(Device::meta), run(Device::cpu));
 }
 
+TEST(Gemm, IsRecordedByClassWithItsShape) {
+  Context context(Device::meta, 1);
+  const auto empty = [&](Shape shape, DType dtype) {
+    return context.empty(shape, dtype, Purpose::activations);
+  };
+  const Tensor x = empty({40, 600}, kBf16), y = empty({40, 96}, kBf16);
+  const Tensor w = empty({3, 96, 600}, kBf16), dw = empty({3, 96, 600}, kF32);
+  const Tensor router = empty({8, 600}, kF32), wide = empty({40, 600}, kF32);
+  const std::vector<int64_t> offsets{0, 10, 25, 40};
+  PackedWeight packed, packed_router;
+  packed.pack(context, w, kBf16);
+  packed_router.pack(context, router, kF32);
+  std::vector<Cost> ops;
+  context.record_ops(&ops);
+  grouped_linear(context, x, offsets, packed, y);
+  grouped_linear_input_gradient(context, y, offsets, packed, x);
+  grouped_linear_weight_gradient(context, y, x, offsets, dw);
+  linear(context, wide, packed_router, empty({40, 8}, kF32));
+  context.record_ops(nullptr);
+  grouped_linear(context, x, offsets, packed, y);  // nobody listens
+  ASSERT_EQ(ops.size(), 4u);
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(ops[i].op_class, OpClass::expert);
+    EXPECT_EQ(ops[i].operands, kBf16);
+    EXPECT_EQ(ops[i].gemm.groups, 3);
+    EXPECT_EQ(ops[i].gemm.rows, 40);
+    EXPECT_EQ(ops[i].gemm.in, i == 1 ? 96 : 600);
+    EXPECT_EQ(ops[i].gemm.out, i == 1 ? 600 : 96);
+    EXPECT_EQ(ops[i].gemm.weight_gradient, i == 2);
+    EXPECT_EQ(ops[i].flops, 2.0 * 40 * 96 * 600);
+  }
+  EXPECT_EQ(ops[3].op_class, OpClass::linear);
+  EXPECT_EQ(ops[3].operands, kF32);
+  EXPECT_EQ(ops[3].gemm.out, 8);
+}
+
 TEST(Gemm, WrongOperandsAreErrors) {
   Context context(Device::cpu, 1);
   const Tensor x = random_matrix(context, {4, 6}, kF32, 1),

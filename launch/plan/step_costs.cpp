@@ -1,0 +1,187 @@
+#include "launch/plan/step_costs.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "launch/plan/fp8_work.h"
+#include "parallel/expert/expected_route.h"
+
+namespace strait {
+namespace {
+
+int64_t num_dense_layers(const ModelSettings& model) {
+  return model.n_routed_experts > 0 ? model.first_k_dense_replace : model.num_hidden_layers;
+}
+
+// At most one layer of each kind.
+ModelSettings reduced(ModelSettings model) {
+  const int64_t dense = num_dense_layers(model);
+  const int64_t moe = model.num_hidden_layers - dense;
+  model.first_k_dense_replace = std::min<int64_t>(dense, 1);
+  model.num_hidden_layers = model.first_k_dense_replace + std::min<int64_t>(moe, 1);
+  return model;
+}
+
+std::vector<int> like_layers(const ModelSettings& model) {
+  const ModelSettings small = reduced(model);
+  std::vector<int> like;
+  for (int64_t layer = 0; layer < model.num_hidden_layers; ++layer)
+    like.push_back(layer < num_dense_layers(model) ? 0
+                                                   : static_cast<int>(small.num_hidden_layers) - 1);
+  if (model.num_nextn_predict_layers > 0) like.push_back(static_cast<int>(small.num_hidden_layers));
+  return like;
+}
+
+MemoryUse plus(MemoryUse a, const MemoryUse& b, int64_t sign = 1) {
+  for (size_t i = 0; i < a.bytes.size(); ++i) a.bytes[i] += sign * b.bytes[i];
+  return a;
+}
+
+// Cuts what an Engine does into phases: an op or a change of memory belongs to the phase that began
+// last.
+class Recorder {
+ public:
+  explicit Recorder(Engine& engine) : engine_(engine) {
+    engine.ctx().record_ops(&ops_);
+    engine.watch_tasks([this](const Task& task) {
+      if (task.microbatch != microbatch_) {
+        begin(std::nullopt);
+        phases_.clear();  // the last micro-batch is in a steady state
+      }
+      microbatch_ = task.microbatch;
+      task_ = PhaseKey{task.kind, task.layer, task.pass};
+      begin(task.microbatch < 0 ? std::nullopt : std::optional(task_));
+    });
+    engine.watch_layer_ends([this](int layer, Pass pass, bool starts) {
+      begin(starts ? PhaseKey{Kind::combine, layer, pass} : task_);
+    });
+  }
+  ~Recorder() {
+    engine_.ctx().record_ops(nullptr);
+    engine_.watch_tasks({});
+    engine_.watch_layer_ends({});
+  }
+  Recorder(const Recorder&) = delete;
+  Recorder& operator=(const Recorder&) = delete;
+
+  std::map<PhaseKey, PhaseWork> finish() {
+    begin(std::nullopt);
+    return std::move(phases_);
+  }
+
+ private:
+  void begin(std::optional<PhaseKey> next) {
+    Memory& memory = engine_.ctx().memory();
+    if (phase_) {
+      PhaseWork& work = phases_[*phase_];
+      for (const Cost& cost : ops_)
+        work.ops.push_back({cost, cost.operands == DType::f32 ? Precision::fp32 : Precision::bf16});
+      const MemoryUse peak = plus(plus(memory.at_peak(), before_, -1), work.left);
+      if (peak.total() > work.peak.total()) work.peak = peak;
+      work.left = plus(work.left, plus(memory.live(), before_, -1));
+    }
+    ops_.clear();
+    phase_ = next;
+    before_ = memory.live();
+    memory.reset_peaks();
+  }
+
+  Engine& engine_;
+  std::vector<Cost> ops_;
+  std::map<PhaseKey, PhaseWork> phases_;
+  std::optional<PhaseKey> phase_;
+  PhaseKey task_;
+  int microbatch_ = -1;
+  MemoryUse before_;
+};
+
+struct Measured {
+  std::map<PhaseKey, PhaseWork> phases;
+  double ranks_of_token = 1;
+};
+
+Measured run_phases(EngineSettings settings, int64_t expert) {
+  settings.model = reduced(settings.model);
+  settings.num_microbatches = 2;
+  settings.num_threads = 1;
+  const int ranks = static_cast<int>(expert);
+  Engine engine(settings, Mesh(ranks, 1, ranks), Rank{0}, nullptr, Device::meta);
+  engine.initialise(0);
+  Recorder recorder(engine);
+  engine.run_step({}, 0);
+  return {recorder.finish(), engine.expected_ranks()};
+}
+
+// Wire formats as in parallel/expert/expert_exchange.h; in FP8, rows on their way to the experts
+// carry a scale for every 128 channels, and rows on their way back are BF16. Source: DeepSeek-V3
+// report, section 3.3.3.
+std::map<std::pair<Kind, Pass>, ExchangeBytes> exchange_bytes(const StepCostSettings& settings) {
+  const bool fp8 = settings.precision == Precision::fp8;
+  const double hidden = static_cast<double>(settings.engine.model.hidden_size);
+  const double compute = hidden * static_cast<double>(size_of(settings.engine.compute));
+  const double back = hidden * static_cast<double>(size_of(settings.engine.combine_wire));
+  const double there = hidden * kFp8Bytes;
+  return {{{Kind::dispatch, Pass::forward}, {(fp8 ? there : compute) + 4, 8}},
+          {{Kind::combine, Pass::forward}, {back, 0}},
+          {{Kind::combine, Pass::input_gradient}, {fp8 ? there : back, 0}},
+          {{Kind::dispatch, Pass::input_gradient}, {back, 4}}};
+}
+
+}  // namespace
+
+ModelWork measure_step(const StepCostSettings& settings) {
+  const EngineSettings& engine = settings.engine;
+  const ModelSettings& model = engine.model;
+  STRAIT_CHECK((settings.precision == Precision::fp32) == (engine.compute == DType::f32),
+               "the engine computes in BF16 for precisions bf16 and fp8");
+  ModelWork work;
+  work.precision = settings.precision;
+  work.tokens = engine.micro_batch * engine.sequence_length;
+  work.top_k = model.num_experts_per_tok;
+  work.hidden_size = model.hidden_size;
+  work.moments_bytes = engine.optimizer.moments_dtype == "bf16" ? 2 : 4;
+  Measured measured = run_phases(engine, settings.expert);
+  work.phases = std::move(measured.phases);
+  work.ranks_of_token = measured.ranks_of_token;
+  work.num_hidden_layers = static_cast<int>(model.num_hidden_layers);
+  work.like = like_layers(model);
+  work.expert_ranks = settings.expert;
+  work.expert_nodes = std::max<int64_t>(1, settings.expert / settings.ranks_per_node);
+  if (model.n_routed_experts > 0) {
+    const RouteSettings route = route_settings(model);
+    work.nodes_of_token = expected_parts(route, model.n_routed_experts, work.expert_nodes);
+  }
+  work.exchanges = exchange_bytes(settings);
+  work.message_row_bytes =
+      static_cast<double>(model.hidden_size) * static_cast<double>(size_of(engine.combine_wire));
+  if (settings.precision == Precision::fp8) to_fp8(work, engine);
+  return work;
+}
+
+TokenFlops flops_per_token(EngineSettings settings) {
+  settings.recompute = {.norms = false, .mla_up = false, .swiglu = false};
+  settings.micro_batch = 1;
+  const ModelSettings& model = settings.model;
+  const std::map<PhaseKey, PhaseWork> phases = run_phases(settings, 1).phases;
+  const std::vector<int> like = like_layers(model);
+  std::vector<double> of_layer(like.size() + 1);  // measured layers; embed is last
+  double heads[2] = {};
+  const int mtp = static_cast<int>(reduced(model).num_hidden_layers);
+  for (const auto& [key, work] : phases)
+    for (const TaskOp& op : work.ops) {
+      if (op.cost.op_class == OpClass::other || op.cost.op_class == OpClass::permute) continue;
+      double& sum = key.kind == Kind::head ? heads[key.layer == mtp]
+                    : key.layer < 0        ? of_layer.back()
+                                           : of_layer[static_cast<size_t>(key.layer)];
+      sum += op.cost.flops;
+    }
+  TokenFlops flops{.main = of_layer.back() + heads[0], .mtp = heads[1]};
+  for (size_t layer = 0; layer < like.size(); ++layer)
+    (static_cast<int64_t>(layer) < model.num_hidden_layers ? flops.main : flops.mtp) +=
+        of_layer[static_cast<size_t>(like[layer])];
+  flops.main /= static_cast<double>(settings.sequence_length);
+  flops.mtp /= static_cast<double>(settings.sequence_length);
+  return flops;
+}
+
+}  // namespace strait

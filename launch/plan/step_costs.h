@@ -1,0 +1,35 @@
+// launch/plan/step_costs.h: what the phases of a model's step take, found by running them on the
+// `meta` device.
+//
+// What a phase takes depends on the kind of its layer only. So the Engine runs one dense layer, one
+// MoE layer, the MTP module, embedding and head of the model, with the layout's expert-parallel
+// size, and its tasks' ops and memory are recorded: 671 B parameters take well under a second.
+#pragma once
+
+#include "launch/engine/engine.h"
+#include "parallel/sim/model_work.h"
+
+namespace strait {
+
+struct StepCostSettings {
+  EngineSettings engine;  // model, optimizer, sequence length, micro-batch, recomputation, wires
+  // fp8 is priced, not trained yet: the engine's BF16 step with the linear layers in FP8
+  // (fp8_work.h).
+  Precision precision = Precision::bf16;
+  int64_t expert = 1;  // ranks of an expert group
+  int64_t ranks_per_node = 1;
+};
+
+// Phases, exchanges and messages. `stages` and `buckets` are left to position_buckets()
+// (step_buckets.h). REQUIRES: a model and an expert-parallel size that passed the recipe's checks.
+ModelWork measure_step(const StepCostSettings& settings);
+
+// FLOPs of the products (GEMMs, causal attention) of one token's forward and backward, without
+// recomputed ones. Model FLOPs utilization (MFU) is the main model's FLOP/s over the BF16 peak, as
+// DeepSeek reports it.
+struct TokenFlops {
+  double main = 0, mtp = 0;
+};
+TokenFlops flops_per_token(EngineSettings settings);
+
+}  // namespace strait

@@ -1,0 +1,33 @@
+// parallel/sim/price.h: from a step's work to what each of its tasks takes alone on a cluster.
+//
+// Compute is the sum over its ops, by the formulas of parallel/sim/cluster.h. An exchange on two
+// tiers sends a token's row once to each remote node that has experts for it, and passes it on over
+// the fabric to the ranks there; the two hops run under each other, so it takes the longer of both.
+// Collectives likewise: inside the node, and between the ranks in the same place of each node. Pure
+// functions.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "parallel/program/task.h"
+#include "parallel/sim/cluster.h"
+#include "parallel/sim/model_work.h"
+#include "parallel/sim/simulate.h"
+
+namespace strait {
+
+double op_seconds(const Cluster& cluster, const TaskOp& op);
+
+// What one rank sends in an exchange, payload.
+struct ExchangeLoad {
+  double far_bytes = 0, near_bytes = 0;
+};
+ExchangeLoad exchange_load(const ModelWork& work, Kind kind, Pass pass);
+
+// REQUIRES: programs lowered from the shape that `work` was made for: its layers, stages and
+// buckets. cost[position][task].
+std::vector<std::vector<TaskCost>> price_programs(const Cluster& cluster, const ModelWork& work,
+                                                  std::span<const Program> programs);
+
+}  // namespace strait

@@ -90,5 +90,25 @@ TEST(Measurement, TheFirstLineNamesTheColumns) {
   EXPECT_THROW(load_measurements("/nowhere/x.csv"), DataError);
 }
 
+// Whatever the bytes are, the answer is measurements or a DataError.
+TEST(Measurement, DamagedTextEndsInAnAnswer) {
+  uint64_t state = 1;
+  const auto next = [&state](size_t below) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return static_cast<size_t>(state >> 33) % below;
+  };
+  const std::string bytes = ",,,\n\r#-e.9x \x80";
+  int refused = 0;
+  for (int round = 0; round < 2000; ++round) {
+    std::string text = kHeader +
+                       "dense_gemm,fp8,4096,7168,2048,,,,,1.03e-4\n"
+                       "far_message,,,,,,,65536,,1.5e-5\n";
+    for (size_t i = 0, changes = 1 + next(3); i < changes; ++i)
+      text[next(text.size())] = bytes[next(bytes.size())];
+    refused += problems_of(text) == "read" ? 0 : 1;
+  }
+  EXPECT_GT(refused, 500);
+}
+
 }  // namespace
 }  // namespace strait

@@ -156,6 +156,24 @@ TEST(Cluster, AllProblemsAtOnce) {
             "x.yaml:28: unknown key 'nodez'; did you mean 'nodes'?");
 }
 
+// Whatever the bytes are, the answer is a cluster or a RecipeError.
+TEST(Cluster, DamagedTextEndsInAnAnswer) {
+  uint64_t state = 1;
+  const auto next = [&state](size_t below) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return static_cast<size_t>(state >> 33) % below;
+  };
+  const std::string bytes = ":-{}[]&*!|>'\"%@`#?,\n\t \\0eGaZ/\x80\xff";
+  int refused = 0;
+  for (int round = 0; round < 1000; ++round) {
+    std::string text = kWhole;
+    for (size_t i = 0, changes = 1 + next(4); i < changes; ++i)
+      text[next(text.size())] = bytes[next(bytes.size())];
+    refused += problems_of(text) == "loaded" ? 0 : 1;
+  }
+  EXPECT_GT(refused, 300);
+}
+
 // A folder of cluster files, removed at the end.
 class ClusterFiles : public testing::Test {
  protected:

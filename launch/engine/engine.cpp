@@ -6,6 +6,7 @@
 #include "launch/engine/engine_layer.h"
 #include "optim/shard_update.h"
 #include "parallel/expert/expected_route.h"
+#include "parallel/pipeline/schedules.h"
 
 namespace strait {
 namespace {
@@ -56,7 +57,7 @@ Engine::Engine(const EngineSettings& settings, const Mesh& mesh, Rank rank, Comm
     data_channel_ = comm_->channel(LinkLane::shard, mesh_.data(rank));
     replica_channel_ = comm_->channel(LinkLane::shard, mesh_.replicas(rank));
     world_channel_ = comm_->channel(LinkLane::shard, mesh_.world(rank));
-    program_input_.exchange_lane = lane;
+    step_shape_.exchange_lane = lane;
   }
   layer_context_ = layer_context(settings_, *ctx_, model_);
   layer_context_.sequences_of_step = windows_per_step() * mesh_.data_size();
@@ -71,20 +72,29 @@ Engine::Engine(const EngineSettings& settings, const Mesh& mesh, Rank rank, Comm
   sums_.assign(kNumSlots, 0);
   totals_.expert_counts.assign(bias_.size(), 0);
 
-  for (const LayerParameters& layer : model_.layers) program_input_.layer_is_moe.push_back(layer.is_moe);
-  program_input_.num_hidden_layers = static_cast<int>(settings_.model.num_hidden_layers);
-  program_input_.has_shared_experts = settings_.model.n_shared_experts > 0;
-  for (const Bucket& bucket : buckets_) program_input_.bucket_layer.push_back(bucket.last_layer);
-  program_input_.exchanges = mesh_.expert_size() > 1;
-  program_input_.exchange_capacity_rows =
-      settings_.micro_batch * settings_.sequence_length * mesh_.expert_size();
-  const auto microbatches = static_cast<int>(settings_.num_microbatches);
-  first_step_ = build_training_program(program_input_, microbatches, false);
-  later_step_ = build_training_program(program_input_, microbatches, true);
-  settle_ = build_settle_program(program_input_);
-  load_ = build_load_program(program_input_);
-  evaluation_ = build_evaluation_program(program_input_);
+  lower_programs();
   layers_.resize(model_.layers.size());
+}
+
+void Engine::lower_programs() {
+  for (const LayerParameters& layer : model_.layers) step_shape_.layer_is_moe.push_back(layer.is_moe);
+  step_shape_.num_hidden_layers = static_cast<int>(settings_.model.num_hidden_layers);
+  step_shape_.has_shared_experts = settings_.model.n_shared_experts > 0;
+  step_shape_.stages = {{.end_layer = static_cast<int>(model_.layers.size()), .embeds = true, .has_head = true}};
+  // On one position the last layer of each bucket says all: backward reaches the others earlier.
+  std::vector<BucketShape>& shapes = step_shape_.buckets.emplace_back();
+  for (const Bucket& bucket : buckets_)
+    shapes.push_back({.layers = {bucket.last_layer}, .name = std::to_string(shapes.size())});
+  step_shape_.exchanges = mesh_.expert_size() > 1;
+  step_shape_.microbatch_rows = settings_.micro_batch * settings_.sequence_length;
+  step_shape_.exchange_capacity_rows = step_shape_.microbatch_rows * mesh_.expert_size();
+
+  const Schedule schedule = schedule_1f1b({.microbatches = static_cast<int>(settings_.num_microbatches)});
+  first_step_ = lower_step(step_shape_, schedule, false).front();
+  later_step_ = lower_step(step_shape_, schedule, true).front();
+  settle_ = lower_settle(step_shape_).front();
+  load_ = lower_load(step_shape_).front();
+  evaluation_ = lower_evaluation(step_shape_, schedule).front();
 }
 
 Engine::~Engine() = default;

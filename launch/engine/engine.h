@@ -17,8 +17,8 @@
 #include "parallel/comm/comm.h"
 #include "parallel/expert/expert_exchange.h"
 #include "parallel/mesh/mesh.h"
-#include "parallel/program/build.h"
 #include "parallel/program/execute.h"
+#include "parallel/program/lower.h"
 #include "parallel/shard/bucket.h"
 
 namespace strait {
@@ -117,10 +117,11 @@ class Engine {
   // On `meta`: the expected number of ranks that a token goes to.
   double expected_ranks() const { return expected_ranks_; }
   const ExecutionTimes& last_times() const { return times_; }
-  const ProgramInput& program_input() const { return program_input_; }
+  const StepShape& step_shape() const { return step_shape_; }
 
  private:
   struct Layer;
+  void lower_programs();
   void run(const Program& program);
   void compute(const Task& task);
   OperationPtr transfer(const Task& task);
@@ -158,7 +159,7 @@ class Engine {
   Model model_;
   std::vector<Bucket> buckets_;
   LayerContext layer_context_;
-  ProgramInput program_input_;
+  StepShape step_shape_;
   Program first_step_, later_step_, settle_, load_, evaluation_;
 
   // The micro-batch in flight.

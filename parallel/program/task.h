@@ -58,22 +58,23 @@ struct Task {
   int num_parts = 1;
   int chunk = 0;    // of the schedule: where the work comes from
   int pair = -1;    // number of the pair whose phases this task is interleaved with
-  Message send{}, receive{};        // of send, receive and swap
-  int64_t capacity_rows = 0;        // most rows an exchange or the experts may have to hold
+  Message send{}, receive{};        // of send, receive and swap; `positions` names the other side
+  int64_t capacity_rows = 0;        // most rows an exchange or the experts may have to hold; parts do not divide it
   std::vector<int> positions{};     // other pipeline positions that run this task together with this one
   std::vector<int> after{};         // indices of tasks in other lanes
 };
 
 // What one pipeline position does in a step; its data columns share it.
 struct Program {
-  std::vector<Task> tasks;
+  std::vector<Task> tasks{};
   int num_microbatches = 0;
   int position = 0;
 };
 
 const char* name_of(Lane lane);
 const char* name_of(Kind kind);
-std::string to_string(const Task& task);        // "attention.F m0 l3"
-std::string to_string(const Program& program);  // one line per task
+std::string to_string(const Task& task);        // "attention.F m0 l3"; parts "experts.F m0 l3 2/4"
+// One line per task: index, lane, task, chunk, pair, peers, capacity, edges.
+std::string to_string(const Program& program);
 
 }  // namespace strait

@@ -151,6 +151,7 @@ ModelWork measure_step(const StepCostSettings& settings) {
     const RouteSettings route = route_settings(model);
     work.nodes_of_token = expected_parts(route, model.n_routed_experts, work.expert_nodes);
   }
+  work.two_tier = settings.two_tier;
   work.exchanges = exchange_bytes(settings);
   work.message_row_bytes =
       static_cast<double>(model.hidden_size) * static_cast<double>(size_of(engine.combine_wire));

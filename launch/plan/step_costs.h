@@ -18,6 +18,7 @@ struct StepCostSettings {
   Precision precision = Precision::bf16;
   int64_t expert = 1;  // ranks of an expert group
   int64_t ranks_per_node = 1;
+  bool two_tier = false;  // exchanges, as parallel.exchange
 };
 
 // Phases, exchanges and messages. `stages` and `buckets` are left to position_buckets()

@@ -28,14 +28,16 @@ void then(Change& change, const MemoryUse& left, const MemoryUse& peak) {
   add(change.left, left);
 }
 
-// Rows between stages, FP32, belong to the layer that ends on one position and to the one that
-// begins on the next: the buffer that the measured run passed on is freed here and allocated there.
+// Rows between stages, FP32, belong to the layer that ends on one position and to what begins on
+// the next: the buffer that the measured run passed on is freed here and allocated there.
 void cross_border(const ModelWork& work, const Task& task, Change& change) {
   for (const StageLayers& stage : work.stages) {
     const bool first =
-        task.kind == Kind::attention && task.layer == stage.first_layer && !stage.embeds;
-    const bool last =
-        !stage.has_head && task.layer + 1 == stage.end_layer && work.ends_layer(task) == task.layer;
+        !stage.embeds && (stage.first_layer == work.num_hidden_layers
+                              ? task.kind == Kind::head && task.layer + 1 == stage.first_layer
+                              : task.kind == Kind::attention && task.layer == stage.first_layer);
+    const bool last = !stage.has_head && task.kind != Kind::head &&
+                      task.layer + 1 == stage.end_layer && work.ends_layer(task) == task.layer;
     if (!first && !last) continue;
     const int64_t bytes = 4 * work.tokens * work.hidden_size;
     const bool arrives = first == (task.pass == Pass::forward);

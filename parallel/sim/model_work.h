@@ -73,6 +73,8 @@ struct ModelWork {
   // experts on `ranks_of_token` of the ranks and `nodes_of_token` of the nodes.
   int64_t expert_ranks = 1, expert_nodes = 1;
   double ranks_of_token = 1, nodes_of_token = 1;
+  bool two_tier = false;  // a row goes to each node once and there to the ranks, or to each rank
+                          // from its source
   std::map<std::pair<Kind, Pass>, ExchangeBytes> exchanges;
   double message_row_bytes = 0;    // of one token between stages
   bool stages_share_node = false;  // neighbouring positions are on one node

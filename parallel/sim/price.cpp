@@ -183,12 +183,16 @@ ExchangeLoad exchange_load(const ModelWork& work, Kind kind, Pass pass) {
   const auto found = work.exchanges.find({kind, pass});
   STRAIT_CHECK(found != work.exchanges.end(), name_of(kind));
   const ExchangeBytes& bytes = found->second;
-  const double tokens = double(work.tokens), nodes = double(work.expert_nodes);
-  const double inside = double(work.expert_ranks) / nodes, pairs = double(work.top_k) * bytes.pair;
-  // On average over the source: its own node is one of the nodes. On the fabric a row goes to the
-  // ranks whose place in their node is not the source's.
-  const double far = (nodes - 1) / nodes, near = (inside - 1) / inside;
-  return {.far_bytes = tokens * far * (work.nodes_of_token * bytes.row + pairs),
+  const double tokens = double(work.tokens), pairs = double(work.top_k) * bytes.pair;
+  const double ranks = double(work.expert_ranks), nodes = double(work.expert_nodes);
+  const double inside = ranks / nodes;  // ranks of a node
+  // On average over the source: its own node is one of the nodes, and it is one of its node's
+  // ranks. On two tiers a row arrives at the rank in the source's place of a node, and crosses the
+  // fabric to ranks in other places.
+  const double far = (nodes - 1) / nodes;
+  const double near = work.two_tier ? (inside - 1) / inside : (inside - 1) / ranks;
+  const double far_rows = work.two_tier ? work.nodes_of_token : work.ranks_of_token;
+  return {.far_bytes = tokens * far * (far_rows * bytes.row + pairs),
           .near_bytes = tokens * near * (work.ranks_of_token * bytes.row + pairs)};
 }
 

@@ -1,10 +1,11 @@
 // parallel/sim/price.h: from a step's work to what each of its tasks takes alone on a cluster.
 //
-// Compute is the sum over its ops, by the formulas of parallel/sim/cluster.h. An exchange on two
-// tiers sends a token's row once to each remote node that has experts for it, and passes it on over
-// the fabric to the ranks there; the two hops run under each other, so it takes the longer of both.
-// Collectives likewise: inside the node, and between the ranks in the same place of each node. Pure
-// functions.
+// Compute is the sum over its ops, by the formulas of parallel/sim/cluster.h. A flat exchange sends
+// a token's row to every rank that has experts for it. One on two tiers sends it once to each
+// remote node that has, and passes it on over the fabric to the ranks there. Fabric and network run
+// under each other, so an exchange takes the longer of both. Collectives likewise: inside the node,
+// and between the ranks in the same place of each node. Even expert load (parallel/sim/imbalance.h
+// scales it). Pure functions.
 #pragma once
 
 #include <span>

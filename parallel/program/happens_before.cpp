@@ -47,13 +47,13 @@ bool LocalOrder::before(int earlier, int later) const {
   return finished_[static_cast<size_t>(later)][lane] > place_[from];
 }
 
-Run::Run(std::span<const Program> programs, const Rendezvous& rendezvous)
+StrictRun::StrictRun(std::span<const Program> programs, const Rendezvous& rendezvous)
     : programs_(programs), rendezvous_(rendezvous) {
   link();
   run();
 }
 
-void Run::link() {
+void StrictRun::link() {
   const auto num_events = static_cast<size_t>(rendezvous_.num_events);
   const auto for_each_link = [&](auto link) {
     for (int position = 0; position < static_cast<int>(programs_.size()); ++position)
@@ -71,7 +71,7 @@ void Run::link() {
   });
 }
 
-void Run::run() {
+void StrictRun::run() {
   const auto num_events = static_cast<size_t>(rendezvous_.num_events);
   std::vector<int> waits_for(num_events, 0);
   for (const int successor : successors_) ++waits_for[static_cast<size_t>(successor)];
@@ -91,7 +91,7 @@ void Run::run() {
   }
 }
 
-std::vector<bool> Run::hold(std::span<const Requirement> requirements) const {
+std::vector<bool> StrictRun::hold(std::span<const Requirement> requirements) const {
   std::vector<bool> held;
   std::vector<uint64_t> finished(
       static_cast<size_t>(rendezvous_.num_events));  // before an event: one bit each
@@ -117,7 +117,7 @@ std::vector<bool> Run::hold(std::span<const Requirement> requirements) const {
   return held;
 }
 
-int Run::head(const Head& of) const {
+int StrictRun::head(const Head& of) const {
   const std::vector<Task>& tasks = programs_[static_cast<size_t>(of.position)].tasks;
   for (int index = 0; index < static_cast<int>(tasks.size()); ++index)
     if (static_cast<int>(tasks[static_cast<size_t>(index)].lane) == of.lane &&
@@ -128,7 +128,7 @@ int Run::head(const Head& of) const {
 
 // What the head of a lane waits for: a task it is `after`; or another member of its event, that is
 // not at the head of its lane or may not start itself.
-Run::Wait Run::wait_of(const Head& of) const {
+StrictRun::Wait StrictRun::wait_of(const Head& of) const {
   const auto lane_of = [&](int position, int task) {
     const Task& t = programs_[static_cast<size_t>(position)].tasks[static_cast<size_t>(task)];
     return Head{position, static_cast<int>(t.lane)};
@@ -154,7 +154,7 @@ Run::Wait Run::wait_of(const Head& of) const {
   STRAIT_CHECK(false, "a task at the head of its lane waits for nothing");
 }
 
-std::optional<Problem> Run::deadlock() const {
+std::optional<Problem> StrictRun::deadlock() const {
   Head at;
   const auto find_stuck = [&] {
     for (at.position = 0; at.position < static_cast<int>(programs_.size()); ++at.position)

@@ -37,9 +37,9 @@ struct Requirement {
 
 // One run of all programs. REQUIRES: as above, and a rendezvous without problems. Cost: O(tasks +
 // edges).
-class Run {
+class StrictRun {
  public:
-  Run(std::span<const Program> programs, const Rendezvous& rendezvous);
+  StrictRun(std::span<const Program> programs, const Rendezvous& rendezvous);
   // Null when every task has run; otherwise a circle of tasks that wait for one another.
   std::optional<Problem> deadlock() const;
   // For each whether it holds. REQUIRES: no deadlock. Cost: one pass over all tasks per 64

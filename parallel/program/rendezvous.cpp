@@ -16,6 +16,7 @@ class Matching {
     for (const Program& program : programs) {
       std::vector<int>& events = result_.event.emplace_back(program.tasks.size());
       for (int& event : events) event = result_.num_events++;
+      matched_.emplace_back(program.tasks.size(), 0);
     }
   }
 
@@ -78,7 +79,7 @@ class Matching {
       };
       if (s.send.pass != r.receive.pass || s.send.microbatch != r.receive.microbatch ||
           s.send.layer != r.receive.layer)
-        return complain("is in step with");
+        return complain("meets");
       if (s.send.rows != r.receive.rows)
         return complain(fmt::format("expects {} rows, not the {} of", r.receive.rows, s.send.rows));
       if ((s.kind == Kind::swap) != (r.kind == Kind::swap)) return complain("cannot be matched by");
@@ -98,8 +99,10 @@ class Matching {
 
   // False when one of the two is matched already.
   bool join(int from, int sender, int to, int receiver) {
-    for (const auto& [position, index] : {std::pair{from, sender}, std::pair{to, receiver}})
-      if (!matched_.insert({{position, index}, true}).second) return false;
+    uint8_t& mine = matched_[static_cast<size_t>(from)][static_cast<size_t>(sender)];
+    uint8_t& theirs = matched_[static_cast<size_t>(to)][static_cast<size_t>(receiver)];
+    if (mine || theirs) return false;
+    mine = theirs = 1;
     event(to, receiver) = event(from, sender);
     return true;
   }
@@ -126,9 +129,8 @@ class Matching {
         const std::string name = name_of_collective(member, sequence[index]);
         const std::string expected = name_of_collective(first, model[index]);
         if (name != expected)
-          return problem(
-              member, sequence[index],
-              fmt::format("{} is in step with {} of position {}", name, expected, first));
+          return problem(member, sequence[index],
+                         fmt::format("{} meets {} of position {}", name, expected, first));
         event(member, sequence[index]) = event(first, model[index]);
       }
       if (model.size() > count)
@@ -147,7 +149,7 @@ class Matching {
   Rendezvous result_;
   std::map<std::pair<int, int>, Channel> channels_;             // [from, to]
   std::map<GroupKey, std::map<int, std::vector<int>>> groups_;  // [lane, members][position]
-  std::map<std::pair<int, int>, bool> matched_;
+  std::vector<std::vector<uint8_t>> matched_;  // [position][task]: to the other end of a message
 };
 
 }  // namespace

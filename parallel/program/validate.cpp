@@ -154,8 +154,9 @@ void Validation::check_looks(int index, const Task& expected) {
   if (t.capacity_rows != expected.capacity_rows)
     wrong(fmt::format("has a capacity of {} rows, not of {}", t.capacity_rows,
                       expected.capacity_rows));
-  if (t.num_parts != expected.num_parts)
-    wrong(fmt::format("is a part of {}, not of {}", t.num_parts, expected.num_parts));
+  if (t.part != expected.part || t.num_parts != expected.num_parts)
+    wrong(fmt::format("is part {} of {}, not {} of {}", t.part, t.num_parts, expected.part,
+                      expected.num_parts));
   if (t.chunk != expected.chunk && !(t.kind == Kind::swap && expected.kind == Kind::receive))
     wrong(fmt::format("is of chunk {}, not of {}", t.chunk, expected.chunk));
   if (is_message(t.kind)) {  // a swap is named after what it sends
@@ -164,11 +165,15 @@ void Validation::check_looks(int index, const Task& expected) {
       wrong("has not the pass, micro-batch and layer of its message");
   }
   const auto check_message = [&](const char* what, const Message& message, const Message& right) {
-    if (right.microbatch >= 0 && message.rows != right.rows)
+    if (message.rows != right.rows)
       wrong(fmt::format("{} {} rows, not {}", what, message.rows, right.rows));
+    else if (message != right)
+      wrong(fmt::format("{} a message it should not", what));
   };
-  check_message("sends", t.send, expected.send);
-  check_message("receives", t.receive, expected.receive);
+  if (t.kind != Kind::swap || expected.kind == Kind::send)
+    check_message("sends", t.send, expected.send);
+  if (t.kind != Kind::swap || expected.kind == Kind::receive)
+    check_message("receives", t.receive, expected.receive);
 }
 
 void Validation::check_order(const StepWork& work, const std::vector<int>& task_of) {
@@ -194,7 +199,7 @@ void Validation::check_together() {
   problems_.insert(problems_.end(), rendezvous.problems.begin(), rendezvous.problems.end());
   std::vector<bool> holds(doubtful_.size(), false);
   if (edges_point_back_ && rendezvous.problems.empty()) {
-    const Run run(programs_, rendezvous);
+    const StrictRun run(programs_, rendezvous);
     if (const std::optional<Problem> deadlock = run.deadlock()) {
       problems_.push_back(*deadlock);
       return;

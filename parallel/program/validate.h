@@ -1,11 +1,14 @@
 // parallel/program/validate.h: the proof that a set of programs is a training step, before a rank
 // runs it.
 //
-// Proven: each piece of work happens once, on the position of its stage, and after what it needs;
-// messages between stages match in kind, micro-batch, layer and size, in order; members of a
-// collective reach it in one order; and nothing deadlocks under the strictest semantics: every lane
-// runs one task at a time in its order, every send waits for its receive, a collective starts when
-// all its members have it at the head of their lane.
+// Proven: each piece of work happens once, on the position of its stage, with the lane, capacity
+// and partners it should have, and after what it needs (step_work.h); messages between stages match
+// in kind, micro-batch, layer and size, in order, a swap with a swap; members of a collective reach
+// it in one order; edges point back in the list, because one thread issues a program in its order;
+// and nothing deadlocks under the strictest semantics: every lane runs one task at a time in its
+// order, every send waits for its receive, a collective starts when all its members have it at the
+// head of their lane (happens_before.h). "After" may come about through other positions.
+// Cost: linear in tasks; 100,000 tasks take about 60 ms on one core.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +28,9 @@ struct Problem {
   std::string text;  // "[position 2] experts.F m3 l5 starts before dispatch.F m3 l5 has finished"
 };
 
-// Every rule that is broken, in a fixed order; empty: proven. `with_boundary`: as in lower_step.
+// Every rule that is broken, in a fixed order; empty: proven. With messages or collectives out of
+// step, order is judged by each position's own program, and deadlock not at all. `with_boundary`:
+// as in lower_step. REQUIRES: check_schedule has passed; the shape belongs to the schedule.
 std::vector<Problem> validate(const StepShape& shape, const Schedule& schedule,
                               std::span<const Program> programs, bool with_boundary);
 
@@ -37,10 +42,11 @@ struct KeptBytes {
 struct PeakUse {
   int64_t bytes = 0;  // most bytes alive at once
   int task = -1;      // where
-  int microbatches =
-      0;  // most chunks alive at once: between the start of a forward and the end of its backward
+  // Most chunks alive at once: between the start of a forward and the end of its backward, weight
+  // gradients included.
+  int microbatches = 0;
 };
-// Over the compute lane of one program.
+// Over the compute lane of one program. What a forward leaves counts from its start on.
 PeakUse peak_use(const Program& program, const std::function<KeptBytes(const Task&)>& kept);
 
 }  // namespace strait

@@ -15,19 +15,28 @@ namespace {
 
 // What tasks read and write, by name: "Out" of layer 3 for micro-batch 1, one per source.
 enum class What : uint8_t {
-  output,           // of a layer, in parts by who made them
-  normed,           // rows that experts read; route included
-  dispatched, sums, // of one part
+  output,  // of a layer, in parts by who made them
+  normed,  // rows that experts read; route included
+  dispatched,
+  sums,             // of one part
   saved,            // by a forward phase for its backward
   final_normed,     // of the main head's norm
   logits_gradient,  // at the head's input, as its forward leaves it
-  output_gradient, sums_gradient, rows_gradient, normed_gradient, final_normed_gradient,
-  for_weights,      // what an input gradient leaves for the weight gradient
-  gradient_sum,     // of one use of a parameter, added to in order
+  output_gradient,
+  sums_gradient,
+  rows_gradient,
+  normed_gradient,
+  final_normed_gradient,
+  for_weights,   // what an input gradient leaves for the weight gradient
+  gradient_sum,  // of one use of a parameter, added to in order
   loss_sum,
-  any_gradient,     // of a bucket: added to by many in any order, then reduced or zeroed
-  gradient_shard, new_weights, gathered_weights, packed_weights,
-  norm, agreement,
+  any_gradient,  // of a bucket: added to by many in any order, then reduced or zeroed
+  gradient_shard,
+  new_weights,
+  gathered_weights,
+  packed_weights,
+  norm,
+  agreement,
 };
 
 struct Operand {
@@ -58,10 +67,14 @@ class Operands {
     if (task.kind == Kind::send || task.kind == Kind::swap) send(task.send);
     if (task.kind == Kind::receive || task.kind == Kind::swap) receive(task.receive);
     if (task.lane != Lane::pipe) {
-      if (m_ < 0) boundary();
-      else if (task.pass == Pass::forward) forward();
-      else if (task.pass == Pass::input_gradient) input_gradient();
-      else weight_gradient();
+      if (m_ < 0)
+        boundary();
+      else if (task.pass == Pass::forward)
+        forward();
+      else if (task.pass == Pass::input_gradient)
+        input_gradient();
+      else
+        weight_gradient();
     }
     return access_;
   }
@@ -74,7 +87,8 @@ class Operands {
     for (const Kind kind : {Kind::embed, Kind::attention, Kind::mlp, Kind::shared, Kind::receive})
       read({What::output, m, layer, source_of(kind)});
     for (int part = 0; part < shape_.waves; ++part)
-      for (const Kind kind : {Kind::experts, Kind::combine}) read({What::output, m, layer, source_of(kind, part)});
+      for (const Kind kind : {Kind::experts, Kind::combine})
+        read({What::output, m, layer, source_of(kind, part)});
   }
   void read_weights(int layer) {
     for_buckets(layer, [&](int bucket) { read({What::packed_weights, -1, bucket}); });
@@ -92,8 +106,10 @@ class Operands {
   }
 
   void send(const Message& message) {
-    if (message.pass == Pass::forward) read_output(message.microbatch, message.layer - 1);
-    else read({What::output_gradient, message.microbatch, message.layer - 1});
+    if (message.pass == Pass::forward)
+      read_output(message.microbatch, message.layer - 1);
+    else
+      read({What::output_gradient, message.microbatch, message.layer - 1});
   }
   void receive(const Message& message) {
     if (message.pass == Pass::forward)
@@ -106,7 +122,8 @@ class Operands {
     const int bucket = task_->bucket;
     switch (task_->kind) {
       case Kind::gradient_norm:
-        for (size_t any = 0; any < buckets_.size(); ++any) read({What::gradient_shard, -1, static_cast<int>(any)});
+        for (size_t any = 0; any < buckets_.size(); ++any)
+          read({What::gradient_shard, -1, static_cast<int>(any)});
         return write({What::norm});
       case Kind::commit:
         read({What::norm});
@@ -127,7 +144,8 @@ class Operands {
       case Kind::reduce_gradients:
         write({What::any_gradient, -1, bucket});
         return write({What::gradient_shard, -1, bucket});
-      default: throw std::logic_error("no operands for " + to_string(*task_));
+      default:
+        throw std::logic_error("no operands for " + to_string(*task_));
     }
   }
 
@@ -139,8 +157,10 @@ class Operands {
         return write({What::output, m_, -1, source_});
       case Kind::attention:
         read_weights(l_);
-        if (l_ == shape_.num_hidden_layers) read({What::final_normed, m_});
-        else read_output(m_, l_ - 1);
+        if (l_ == shape_.num_hidden_layers)
+          read({What::final_normed, m_});
+        else
+          read_output(m_, l_ - 1);
         write({What::saved, m_, l_, source_});
         write({What::normed, m_, l_});
         return write({What::output, m_, l_, source_});
@@ -155,8 +175,10 @@ class Operands {
         return write({What::output, m_, l_, source_});
       case Kind::experts:
         read_weights(l_);
-        if (shape_.exchanges) read({What::dispatched, m_, l_, part});
-        else read({What::normed, m_, l_});
+        if (shape_.exchanges)
+          read({What::dispatched, m_, l_, part});
+        else
+          read({What::normed, m_, l_});
         write({What::saved, m_, l_, source_});
         if (shape_.exchanges) return write({What::sums, m_, l_, part});
         return write({What::output, m_, l_, source_});
@@ -172,7 +194,8 @@ class Operands {
         write({What::loss_sum, -1, l_});
         write({What::gradient_sum, -1, -2, source_of(Kind::head)});  // one weight for both heads
         return for_buckets(l_, [&](int bucket) { read({What::any_gradient, -1, bucket}); });
-      default: throw std::logic_error("no operands for " + to_string(*task_));
+      default:
+        throw std::logic_error("no operands for " + to_string(*task_));
     }
   }
 
@@ -197,9 +220,12 @@ class Operands {
         return write({What::sums_gradient, m_, l_, part});
       case Kind::experts:
         leave_for_weights();
-        if (shape_.exchanges) read({What::sums_gradient, m_, l_, part});
-        else read({What::output_gradient, m_, l_});
-        return write({shape_.exchanges ? What::rows_gradient : What::normed_gradient, m_, l_, source_});
+        if (shape_.exchanges)
+          read({What::sums_gradient, m_, l_, part});
+        else
+          read({What::output_gradient, m_, l_});
+        return write(
+            {shape_.exchanges ? What::rows_gradient : What::normed_gradient, m_, l_, source_});
       case Kind::dispatch:
         read({What::rows_gradient, m_, l_, source_of(Kind::experts, part)});
         return write({What::normed_gradient, m_, l_, source_});
@@ -211,17 +237,21 @@ class Operands {
       case Kind::attention:
         leave_for_weights();
         read({What::output_gradient, m_, l_});
-        for (const Kind kind : {Kind::mlp, Kind::shared}) read({What::normed_gradient, m_, l_, source_of(kind)});
+        for (const Kind kind : {Kind::mlp, Kind::shared})
+          read({What::normed_gradient, m_, l_, source_of(kind)});
         for (int any = 0; any < shape_.waves; ++any)
           for (const Kind kind : {Kind::experts, Kind::dispatch})
             read({What::normed_gradient, m_, l_, source_of(kind, any)});
-        if (l_ == shape_.num_hidden_layers) write({What::final_normed_gradient, m_});
-        else write({What::output_gradient, m_, l_ - 1});
+        if (l_ == shape_.num_hidden_layers)
+          write({What::final_normed_gradient, m_});
+        else
+          write({What::output_gradient, m_, l_ - 1});
         return add_to_gradients(l_, source_of(Kind::attention, 1));  // gains of norms
       case Kind::embed:
         read({What::output_gradient, m_, -1});
         return add_to_gradients(-1, source_);
-      default: throw std::logic_error("no operands for " + to_string(*task_));
+      default:
+        throw std::logic_error("no operands for " + to_string(*task_));
     }
   }
 
@@ -242,8 +272,9 @@ class Operands {
 uint64_t identity(const Task& t) {
   uint64_t bits = 0;
   const auto add = [&](int64_t value) { bits = splitmix(bits ^ static_cast<uint64_t>(value)); };
-  for (const int value : {static_cast<int>(t.kind), static_cast<int>(t.pass), static_cast<int>(t.lane), t.microbatch,
-                          t.layer, t.bucket, t.part, t.num_parts, t.chunk})
+  for (const int value :
+       {static_cast<int>(t.kind), static_cast<int>(t.pass), static_cast<int>(t.lane), t.microbatch,
+        t.layer, t.bucket, t.part, t.num_parts, t.chunk})
     add(value);
   for (const Message& m : {t.send, t.receive}) {
     for (const int value : {m.microbatch, static_cast<int>(m.pass), m.layer}) add(value);
@@ -254,7 +285,8 @@ uint64_t identity(const Task& t) {
   return bits;
 }
 
-// Tasks of several positions that are one: messages by what they carry, collectives by their bucket's name.
+// Tasks of several positions that are one: messages by what they carry, collectives by their
+// bucket's name.
 std::string common_name(const StepShape& shape, int position, const Task& t) {
   const auto crossing = [](int from, int to, const Message& m) {
     return fmt::format("{}>{} {} {} {}", from, to, m.microbatch, static_cast<int>(m.pass), m.layer);
@@ -268,7 +300,8 @@ std::string common_name(const StepShape& shape, int position, const Task& t) {
   }
   if (t.kind == Kind::commit) return "commit";
   const std::vector<BucketShape>& buckets = shape.buckets[static_cast<size_t>(position)];
-  return fmt::format("{} {}", static_cast<int>(t.kind), buckets[static_cast<size_t>(t.bucket)].name);
+  return fmt::format("{} {}", static_cast<int>(t.kind),
+                     buckets[static_cast<size_t>(t.bucket)].name);
 }
 
 }  // namespace
@@ -288,7 +321,8 @@ class BruteOrder::Closure {
         const int self = num_tasks++;
         node_.push_back(self);
         if (!task.positions.empty())
-          node_.back() = together.try_emplace(common_name(shape, program.position, task), self).first->second;
+          node_.back() =
+              together.try_emplace(common_name(shape, program.position, task), self).first->second;
         int& before = last[static_cast<int>(task.lane)];
         if (before >= 0) edges.emplace_back(before, self);
         before = self;
@@ -333,7 +367,8 @@ class BruteOrder::Closure {
       ++ran;
       for (const int next : successors[node]) {
         const auto to = static_cast<size_t>(next) * words_;
-        for (size_t word = 0; word < words_; ++word) bits_[to + word] |= bits_[node * words_ + word];
+        for (size_t word = 0; word < words_; ++word)
+          bits_[to + word] |= bits_[node * words_ + word];
         bits_[to + node / 64] |= uint64_t{1} << (node % 64);
         if (--waits[static_cast<size_t>(next)] == 0) ready.push_back(next);
       }
@@ -357,15 +392,18 @@ BruteOrder::BruteOrder(const StepShape& shape, std::vector<Program> original)
     Operands operands(shape, program.position);
     for (size_t i = 0; i < program.tasks.size(); ++i) {
       const Access access = operands.of(program.tasks[i]);
-      for (const Operand& operand : access.reads) users[operand].first.push_back(first + static_cast<int>(i));
-      for (const Operand& operand : access.writes) users[operand].second.push_back(first + static_cast<int>(i));
+      for (const Operand& operand : access.reads)
+        users[operand].first.push_back(first + static_cast<int>(i));
+      for (const Operand& operand : access.writes)
+        users[operand].second.push_back(first + static_cast<int>(i));
     }
     const auto add = [&](int a, int b) {
       if (closure.before(b, a)) std::swap(a, b);
       if (!closure.before(a, b))
-        throw std::logic_error(fmt::format("[position {}] {} and {} conflict and are in no order", program.position,
-                                           to_string(program.tasks[static_cast<size_t>(a - first)]),
-                                           to_string(program.tasks[static_cast<size_t>(b - first)])));
+        throw std::logic_error(
+            fmt::format("[position {}] {} and {} conflict and are in no order", program.position,
+                        to_string(program.tasks[static_cast<size_t>(a - first)]),
+                        to_string(program.tasks[static_cast<size_t>(b - first)])));
       conflicts_.push_back({a, b});
     };
     for (const auto& [operand, by] : users) {
@@ -393,7 +431,8 @@ std::string BruteOrder::harm(std::span<const Program> changed) const {
     const std::vector<Task>& after = changed[position].tasks;
     if (before.size() != after.size()) return "has other tasks";
     std::unordered_map<uint64_t, int> places;
-    for (size_t i = 0; i < after.size(); ++i) places[identity(after[i])] = first + static_cast<int>(i);
+    for (size_t i = 0; i < after.size(); ++i)
+      places[identity(after[i])] = first + static_cast<int>(i);
     if (places.size() != after.size()) return "has tasks twice";
     for (const Task& task : before) {
       const auto found = places.find(identity(task));
@@ -405,7 +444,8 @@ std::string BruteOrder::harm(std::span<const Program> changed) const {
   const Closure closure(shape_, changed);
   if (!closure.problem().empty()) return closure.problem();
   for (const Conflict& conflict : conflicts_)
-    if (!closure.before(now[static_cast<size_t>(conflict.first)], now[static_cast<size_t>(conflict.second)]))
+    if (!closure.before(now[static_cast<size_t>(conflict.first)],
+                        now[static_cast<size_t>(conflict.second)]))
       return "has conflicting tasks in another order";
   return "";
 }

@@ -1,4 +1,5 @@
-// tests/parallel/mutations.h: every small change of a set of programs: what a validator has to notice.
+// tests/parallel/mutations.h: every small change of a set of programs: what a validator has to
+// notice.
 #pragma once
 
 #include <array>
@@ -11,7 +12,15 @@
 
 namespace strait {
 
-enum class Mutation : uint8_t { drop, repeat, retarget, resize, swap_neighbours, drop_edge, reorder_collectives };
+enum class Mutation : uint8_t {
+  drop,
+  repeat,
+  retarget,
+  resize,
+  swap_neighbours,
+  drop_edge,
+  reorder_collectives
+};
 inline constexpr int kNumMutations = 7;
 const char* name_of(Mutation mutation);
 

@@ -16,19 +16,24 @@ void add_to_bucket(std::vector<BucketShape>& buckets, const std::string& name, i
 }  // namespace
 
 StepShape shape_for(const Schedule& schedule, const ShapeOptions& options) {
-  const int num_layers = schedule.num_stages * options.layers_per_stage;
-  StepShape shape{.num_hidden_layers = options.mtp ? num_layers - 1 : num_layers,
-                  .has_shared_experts = options.shared_experts,
-                  .exchanges = options.exchanges,
-                  .microbatch_rows = 64,
-                  .exchange_capacity_rows = 256,
-                  .waves = options.waves};
+  std::vector<StageLayers> stages;
+  int num_layers = 0;
+  for (int stage = 0; stage < schedule.num_stages; ++stage) {
+    const bool last = stage + 1 == schedule.num_stages;
+    const int end = num_layers + (last && options.mtp_alone ? 1 : options.layers_per_stage);
+    stages.push_back(
+        {.first_layer = num_layers, .end_layer = end, .embeds = stage == 0, .has_head = last});
+    num_layers = end;
+  }
+  StepShape shape;
+  shape.num_hidden_layers = options.mtp ? num_layers - 1 : num_layers;
+  shape.has_shared_experts = options.shared_experts;
+  shape.exchanges = options.exchanges;
+  shape.microbatch_rows = 64;
+  shape.exchange_capacity_rows = 256;
+  shape.waves = options.waves;
   for (int layer = 0; layer < num_layers; ++layer) shape.layer_is_moe.push_back(layer > 0);
-  for (int stage = 0; stage < schedule.num_stages; ++stage)
-    shape.stages.push_back({.first_layer = stage * options.layers_per_stage,
-                            .end_layer = (stage + 1) * options.layers_per_stage,
-                            .embeds = stage == 0,
-                            .has_head = stage + 1 == schedule.num_stages});
+  shape.stages = stages;
   shape.buckets.resize(static_cast<size_t>(schedule.num_positions()));
   std::map<std::string, std::vector<int>> holders;
   for (int position = 0; position < schedule.num_positions(); ++position) {

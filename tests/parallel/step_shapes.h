@@ -1,6 +1,6 @@
-// tests/parallel/step_shapes.h: small but complete steps for tests of programs: dense and MoE layers, MTP, shared
-// experts, and buckets of every kind: per layer, one over all layers of a position, an embedding that first and last stage
-// share, the head.
+// tests/parallel/step_shapes.h: small but complete steps for tests of programs: dense and MoE
+// layers, MTP, shared experts, and buckets of every kind: per layer, one over all layers of a
+// position, an embedding that first and last stage share, the head.
 #pragma once
 
 #include <string>
@@ -12,7 +12,8 @@ namespace strait {
 
 struct ShapeOptions {
   int layers_per_stage = 2;
-  bool mtp = true;  // the last layer of the last stage
+  bool mtp = true;         // the last layer of the last stage
+  bool mtp_alone = false;  // and the only one of it
   bool exchanges = true;
   bool shared_experts = true;
   int waves = 1;

@@ -5,15 +5,19 @@
 
 #include <algorithm>
 #include <chrono>
+#include <tuple>
 
 #include "core/errors.h"
 #include "parallel/pipeline/schedules.h"
 #include "parallel/program/happens_before.h"
 #include "parallel/program/rendezvous.h"
+#include "tests/parallel/brute_order.h"
 #include "tests/parallel/step_shapes.h"
 
 namespace strait {
 namespace {
+
+using Texts = std::vector<std::string>;
 
 struct Step {
   explicit Step(const char* name, int positions, int microbatches, const ShapeOptions& options = {},
@@ -25,7 +29,8 @@ struct Step {
 
   std::vector<std::string> problems() const {
     std::vector<std::string> texts;
-    for (const Problem& problem : validate(shape, schedule, programs, boundary)) texts.push_back(problem.text);
+    for (const Problem& problem : validate(shape, schedule, programs, boundary))
+      texts.push_back(problem.text);
     return texts;
   }
   Program& program(int position) { return programs[static_cast<size_t>(position)]; }
@@ -33,28 +38,30 @@ struct Step {
     const std::vector<Task>& tasks = programs[static_cast<size_t>(position)].tasks;
     for (size_t i = 0; i < tasks.size(); ++i)
       if (to_string(tasks[i]) == name) return static_cast<int>(i);
-    throw std::logic_error(name + " is not in the program:\n" + to_string(programs[static_cast<size_t>(position)]));
+    throw std::logic_error(name + " is not in the program");
   }
   Task& task(int position, const std::string& name) {
     return program(position).tasks[static_cast<size_t>(find(position, name))];
   }
-  // Moves a task to before another; edges follow.
-  void move(int position, const std::string& name, const std::string& before) {
-    const int from = find(position, name), to = find(position, before);
+  // A swap as two tasks, one after the other; who waited for it waits for both.
+  void split(int position, const std::string& name, bool send_first) {
+    const int swap = find(position, name);
     std::vector<Task>& tasks = program(position).tasks;
-    std::vector<int> order;
-    for (int i = 0; i < static_cast<int>(tasks.size()); ++i) {
-      if (i == to) order.push_back(from);
-      if (i != from) order.push_back(i);
+    for (Task& task : tasks) {
+      const bool waits = std::erase(task.after, swap) > 0;
+      for (int& edge : task.after) edge += edge > swap;
+      if (waits) task.after.insert(task.after.end(), {swap, swap + 1});
     }
-    std::vector<int> place(order.size());
-    for (size_t i = 0; i < order.size(); ++i) place[static_cast<size_t>(order[i])] = static_cast<int>(i);
-    std::vector<Task> moved;
-    for (const int old : order) {
-      moved.push_back(tasks[static_cast<size_t>(old)]);
-      for (int& edge : moved.back().after) edge = place[static_cast<size_t>(edge)];
-    }
-    tasks = std::move(moved);
+    Task send = tasks[static_cast<size_t>(swap)], receive = send;
+    send.kind = Kind::send;
+    send.receive = {};
+    receive.kind = Kind::receive;
+    receive.send = {};
+    receive.pass = receive.receive.pass;
+    receive.microbatch = receive.receive.microbatch;
+    receive.after.clear();
+    tasks[static_cast<size_t>(swap)] = send_first ? send : receive;
+    tasks.insert(tasks.begin() + swap + 1, send_first ? receive : send);
   }
 
   Schedule schedule;
@@ -63,65 +70,297 @@ struct Step {
   std::vector<Program> programs;
 };
 
-using Texts = std::vector<std::string>;
+// For brute force alone: what is proven holds for all conflicting tasks.
+std::string brute_problem(const Step& step) {
+  try {
+    const BruteOrder brute(step.shape, step.programs);
+    return brute.num_conflicts() > 0 ? "" : "no conflicts";
+  } catch (const std::logic_error& error) {
+    return error.what();
+  }
+}
 
 TEST(Validate, LoweredStepsAreProven) {
   for (const std::string& name : schedule_names())
     for (const int positions : {1, 2, 4, 6})
       for (const int layers : {1, 3})
-        for (const int waves : {1, 2})
-          for (const bool mtp : {false, true})
-            for (const bool boundary : {false, true}) {
-              if (positions == 1 && name == "dualpipe") continue;
-              const ShapeOptions options{.layers_per_stage = layers,
-                                         .mtp = mtp,
-                                         .exchanges = layers == 1 || waves == 2,
-                                         .shared_experts = layers == 3,
-                                         .waves = waves};
-              const Step step(name.c_str(), positions, 2 * positions, options, boundary);
-              EXPECT_EQ(step.problems(), Texts{})
-                  << fmt::format("{} at {} positions, {} layers a stage, {} waves, MTP {}", name, positions, layers, waves, mtp);
-            }
+        for (const int variant : {0, 1, 2, 3, 4, 5}) {
+          if (name == "dualpipe" && positions == 1) continue;
+          const ShapeOptions options{.layers_per_stage = layers,
+                                     .mtp = variant % 2 == 1,
+                                     .mtp_alone = variant == 3,
+                                     .exchanges = variant != 4,
+                                     .shared_experts = variant < 2,
+                                     .waves = variant % 3 + 1};
+          const Schedule schedule =
+              make_schedule(name, {.positions = positions, .microbatches = 2 * positions});
+          if (schedule.num_stages == 1 && options.mtp && (layers == 1 || options.mtp_alone))
+            continue;
+          for (const bool boundary : {false, true}) {
+            const Step step(name.c_str(), positions, 2 * positions, options, boundary);
+            const std::string which =
+                fmt::format("{} at {} positions, {} layers a stage, variant {}", name, positions,
+                            layers, variant);
+            EXPECT_EQ(step.problems(), Texts{}) << which;
+            EXPECT_EQ(brute_problem(step), "") << which;
+          }
+        }
 }
 
 TEST(Validate, PiecesOfWork) {
   const Step valid("1f1b", 2, 2);  // layers 0, 1 | 2, 3 (MTP)
   {
     Step step = valid;
-    step.task(1, "experts.F m1 l2").microbatch = 0;
-    EXPECT_EQ(step.problems()[0].substr(0, 55), "[position 1] experts.F m0 l2 is done twice, by tasks ")
-        << step.problems()[0];
-    EXPECT_EQ(step.problems()[1], "[position 1] experts.F m1 l2 is missing");
+    const int first = step.find(1, "experts.F m0 l2"), second = step.find(1, "experts.F m1 l2");
+    step.program(1).tasks[static_cast<size_t>(second)].microbatch = 0;
+    EXPECT_EQ(step.problems(),
+              (Texts{fmt::format("[position 1] experts.F m0 l2 is done twice, by tasks {} and {}",
+                                 first, second),
+                     "[position 1] experts.F m1 l2 is missing"}));
   }
   {
     Step step = valid;
-    step.task(0, "attention.W m1 l1").layer = 2;
-    EXPECT_NE(step.problems()[0].find("attention.W m1 l2 (task "), std::string::npos);
-    EXPECT_NE(step.problems()[0].find(") is not this position's work"), std::string::npos);
+    const int task = step.find(0, "attention.W m1 l1");
+    step.program(0).tasks[static_cast<size_t>(task)].layer = 2;
+    EXPECT_EQ(
+        step.problems(),
+        (Texts{fmt::format("[position 0] attention.W m1 l2 (task {}) is not this position's work",
+                           task),
+               "[position 0] attention.W m1 l1 is missing"}));
   }
   {
     Step step = valid;
     step.task(1, "dispatch.F m1 l2").capacity_rows = 128;
     step.task(1, "combine.F m1 l2").lane = Lane::far;
-    EXPECT_EQ(step.problems(), (Texts{"[position 1] dispatch.F m1 l2 has a capacity of 128 rows, not of 256",
-                                      "[position 1] combine.F m1 l2 is on lane far, not on near"}));
+    step.task(0, "commit").positions.clear();
+    EXPECT_EQ(
+        step.problems(),
+        (Texts{"[position 0] commit runs together with positions [], not with [1]",
+               "[position 1] dispatch.F m1 l2 has a capacity of 128 rows, not of 256",
+               "[position 1] combine.F m1 l2 is on lane far, not on near",
+               "[position 1] commit meets gather_weights of 'embedding' of position 0"}));
+  }
+  {
+    Step step = valid;
+    step.programs.pop_back();
+    EXPECT_EQ(step.problems(), Texts{"1 programs for the 2 positions of 1f1b"});
+  }
+  {
+    Step step = valid;
+    step.program(1).num_microbatches = 4;
+    EXPECT_EQ(step.problems(), Texts{"[position 1] its program is for 4 micro-batches, not for 2"});
   }
 }
 
 TEST(Validate, Order) {
-  Step step("1f1b", 2, 2);
-  step.task(1, "experts.F m1 l2").after.clear();
-  EXPECT_EQ(step.problems(), Texts{"[position 1] experts.F m1 l2 starts before dispatch.F m1 l2 has finished"});
-
-  Step later("1f1b", 2, 2);
-  Task& task = later.task(1, "experts.F m1 l2");
-  task.after = {later.find(1, "experts.F m1 l2") + 1};
-  EXPECT_NE(later.problems()[0].find("which is not an earlier one"), std::string::npos) << later.problems()[0];
+  const Step valid("1f1b", 2, 2);
+  {
+    Step step = valid;
+    step.task(1, "experts.F m1 l2").after.clear();
+    EXPECT_EQ(step.problems(),
+              Texts{"[position 1] experts.F m1 l2 starts before dispatch.F m1 l2 has finished"});
+  }
+  {
+    Step step = valid;
+    const int task = step.find(1, "experts.F m1 l2");
+    step.program(1).tasks[static_cast<size_t>(task)].after = {task + 1};
+    EXPECT_EQ(
+        step.problems(),
+        Texts{fmt::format(
+            "[position 1] experts.F m1 l2 (task {}) is after task {}, which is not an earlier one",
+            task, task + 1)});
+  }
+  {
+    Step step = valid;
+    step.task(0, "reduce_gradients b2").after.clear();  // the norms of stage 0
+    step.task(0, "pack_weights b1").after.clear();      // layer 0
+    Texts problems = step.problems();
+    EXPECT_NE(
+        std::find(problems.begin(), problems.end(),
+                  "[position 0] pack_weights b1 starts before gather_weights b1 has finished"),
+        problems.end());
+  }
 }
 
-TEST(Validate, WeightGradientsInOrderOfMicroBatches) {
-  Step step("zb1p", 2, 4);
-  std::swap(step.task(1, "mlp.W m1 l0"), step.task(1, "mlp.W m2 l0"));
+TEST(Validate, WeightGradientsAddUpInTheOrderOfMicroBatches) {
+  Step step("zb1p", 4,
+            8);  // the last position has its weight gradients late, and so next to one another
+  const auto swapped = [&](int microbatch) {
+    return fmt::format("attention.W m{} l7", microbatch);
+  };
+  std::swap(step.task(3, swapped(5)).microbatch, step.task(3, swapped(6)).microbatch);
+  const Texts problems = step.problems();
+  EXPECT_EQ(problems[0].substr(0, 12), "[position 3]");
+  EXPECT_NE(
+      std::find(problems.begin(), problems.end(),
+                "[position 3] attention.W m6 l7 starts before attention.W m5 l7 has finished"),
+      problems.end());
+}
+
+TEST(Validate, Messages) {
+  const Step valid("1f1b", 2, 2);
+  {
+    Step step = valid;
+    step.task(1, "receive.F m0 l2").receive.rows = 32;
+    EXPECT_EQ(step.problems(), (Texts{"[position 1] receive.F m0 l2 receives 32 rows, not 64",
+                                      "[position 1] receive.F m0 l2 expects 32 rows, not the 64 of "
+                                      "send.F m0 l2 of position 0"}));
+  }
+  {
+    Step step = valid;
+    step.split(1, "swap.B m0 l2 for F m1 l2", true);
+    EXPECT_EQ(step.problems(), (Texts{"[position 1] receive.F m1 l2 cannot be matched by swap.F m1 "
+                                      "l2 for B m0 l2 of position 0",
+                                      "[position 0] swap.F m1 l2 for B m0 l2 cannot be matched by "
+                                      "send.B m0 l2 of position 1"}));
+  }
+  {
+    Step step = valid;
+    step.split(1, "swap.B m0 l2 for F m1 l2", true);
+    step.split(0, "swap.F m1 l2 for B m0 l2", false);
+    EXPECT_EQ(step.problems(), Texts{});
+    std::swap(step.task(1, "receive.F m0 l2"), step.task(1, "receive.F m1 l2"));
+    const Texts problems = step.problems();
+    EXPECT_NE(std::find(problems.begin(), problems.end(),
+                        "[position 1] receive.F m1 l2 meets send.F m0 l2 of position 0"),
+              problems.end());
+  }
+}
+
+TEST(Validate, CollectivesComeInOneOrder) {
+  Step step("dualpipe", 2, 4);  // both positions hold everything
+  const int first = step.find(1, "gather_weights b0"), second = step.find(1, "gather_weights b1");
+  std::vector<Task>& tasks = step.program(1).tasks;
+  std::swap(tasks[static_cast<size_t>(first)].bucket, tasks[static_cast<size_t>(second)].bucket);
+  const Texts problems = step.problems();
+  EXPECT_NE(std::find_if(problems.begin(), problems.end(),
+                         [](const std::string& text) {
+                           return text.find("meets gather_weights of") != text.npos;
+                         }),
+            problems.end());
+}
+
+// Both wait for the other's message before they send their own.
+TEST(Validate, Deadlock) {
+  Step step("1f1b", 2, 2);
+  step.split(0, "swap.F m1 l2 for B m0 l2", false);
+  step.split(1, "swap.B m0 l2 for F m1 l2", false);
+  EXPECT_EQ(step.problems(), Texts{"[position 0] receive.B m0 l2 waits for [position 1] send.B m0 "
+                                   "l2, which is behind [position 1] "
+                                   "receive.F m1 l2; [position 1] receive.F m1 l2 waits for "
+                                   "[position 0] send.F m1 l2, which is behind "
+                                   "[position 0] receive.B m0 l2: a deadlock"});
+}
+
+Task task_on(Lane lane, std::vector<int> after = {}, std::vector<int> positions = {}) {
+  return {.kind = Kind::commit,
+          .lane = lane,
+          .positions = std::move(positions),
+          .after = std::move(after)};
+}
+
+// Task 3 of position 0 follows task 0 only by what position 1 does between the two things they do
+// together.
+TEST(HappensBefore, ThroughAnotherPosition) {
+  const std::vector<Program> programs = {
+      {.tasks = {task_on(Lane::near), task_on(Lane::shard, {0}, {1}), task_on(Lane::pipe, {}, {1}),
+                 task_on(Lane::far, {2})},
+       .position = 0},
+      {.tasks = {task_on(Lane::shard, {}, {0}), task_on(Lane::pipe, {0}, {0})}, .position = 1}};
+  const LocalOrder alone(programs[0]);
+  EXPECT_TRUE(alone.before(0, 1));
+  EXPECT_TRUE(alone.before(2, 3));
+  EXPECT_FALSE(alone.before(0, 3));
+  EXPECT_FALSE(alone.before(3, 0));
+  const Rendezvous rendezvous = match_tasks(programs, std::vector<std::vector<BucketShape>>(2));
+  ASSERT_TRUE(rendezvous.problems.empty());
+  const StrictRun run(programs, rendezvous);
+  EXPECT_FALSE(run.deadlock());
+  const std::vector<Requirement> asked = {{0, 0, 3}, {0, 3, 0}, {0, 1, 2},
+                                          {0, 2, 1}, {1, 0, 1}, {0, 0, 0}};
+  EXPECT_EQ(run.hold(asked), (std::vector<bool>{true, false, true, false, true, false}));
+  // More than fit into one pass.
+  std::vector<Requirement> many;
+  for (int i = 0; i < 200; ++i) many.push_back(asked[static_cast<size_t>(i % 6)]);
+  const std::vector<bool> held = run.hold(many);
+  for (size_t i = 0; i < many.size(); ++i)
+    EXPECT_EQ(held[i], i % 6 == 0 || i % 6 == 2 || i % 6 == 4);
+}
+
+// Three positions, a collective of each two: every group is in order, the ring is not.
+TEST(HappensBefore, DeadlockOfThree) {
+  const auto program = [](int position, int first, int second) {
+    return Program{.tasks = {task_on(Lane::shard, {}, {first}), task_on(Lane::shard, {}, {second})},
+                   .position = position};
+  };
+  const std::vector<Program> programs = {program(0, 1, 2), program(1, 2, 0), program(2, 0, 1)};
+  const Rendezvous rendezvous = match_tasks(programs, std::vector<std::vector<BucketShape>>(3));
+  ASSERT_TRUE(rendezvous.problems.empty());
+  const auto deadlock = StrictRun(programs, rendezvous).deadlock();
+  ASSERT_TRUE(deadlock);
+  EXPECT_EQ(deadlock->text,
+            "[position 0] commit waits for [position 1] commit, which is behind [position 1] "
+            "commit; [position 1] commit waits "
+            "for [position 2] commit, which is behind [position 2] commit; [position 2] commit "
+            "waits for [position 0] commit, "
+            "which is behind [position 0] commit: a deadlock");
+}
+
+// Layer l keeps 1000 bytes until its input gradient and 10 until its weight gradient; attention
+// only.
+KeptBytes kept(const Task& task) {
+  if (task.kind != Kind::attention) return {};
+  return {.until_input_gradient = 1000, .until_weight_gradient = 10};
+}
+
+TEST(PeakUse, BytesAndChunks) {
+  const auto task = [](Pass pass, int microbatch, int layer) {
+    return Task{.kind = Kind::attention, .pass = pass, .microbatch = microbatch, .layer = layer};
+  };
+  Program program;
+  const Pass f = Pass::forward, i = Pass::input_gradient, w = Pass::weight_gradient;
+  program.tasks = {task(f, 0, 0), task(f, 0, 1), task(i, 0, 1), task(f, 1, 0),
+                   task(i, 0, 0), task(w, 0, 1), task(w, 0, 0), task(f, 1, 1),
+                   task(i, 1, 1), task(i, 1, 0), task(w, 1, 1), task(w, 1, 0)};
+  const PeakUse peak = peak_use(program, kept);
+  EXPECT_EQ(peak.bytes,
+            2 * 1000 + 3 * 10);  // m0 l0, m1 l0 whole; of m0 l1 what its weight gradient needs
+  EXPECT_EQ(peak.task, 3);
+  EXPECT_EQ(peak.microbatches, 2);
+  program.tasks.resize(3);
+  EXPECT_EQ(peak_use(program, kept).bytes, 2020);
+  EXPECT_EQ(peak_use(program, kept).task, 1);
+  EXPECT_EQ(peak_use({}, kept).task, -1);
+}
+
+TEST(PeakUse, LiveChunksOfSchedules) {
+  for (const auto& [name, positions, microbatches, live] :
+       {std::tuple{"1f1b", 4, 8, 4}, {"dualpipe", 8, 20, 9}, {"dualpipe", 16, 120, 17}}) {
+    const Step step(name, positions, microbatches);
+    int most = 0;
+    for (const Program& program : step.programs)
+      most = std::max(most, peak_use(program, kept).microbatches);
+    EXPECT_EQ(most, live) << name;
+  }
+}
+
+// As large as DeepSeek-V3's step: 16 positions, 120 micro-batches, 64 layers.
+TEST(Validate, IsFast) {
+  Step step("dualpipe", 16, 120, {.layers_per_stage = 4});
+  size_t num_tasks = 0;
+  for (const Program& program : step.programs) num_tasks += program.tasks.size();
+  const auto seconds_of = [&] {
+    const auto start = std::chrono::steady_clock::now();
+    const size_t problems = step.problems().size();
+    const double seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    fmt::print("{} tasks, {} problems: {:.0f} ms\n", num_tasks, problems, seconds * 1e3);
+    return seconds;
+  };
+  EXPECT_LT(seconds_of(), 5);
+  for (Program& program : step.programs)  // the worst case: nothing waits for anything
+    for (Task& task : program.tasks) task.after.clear();
+  EXPECT_LT(seconds_of(), 50);
 }
 
 }  // namespace

@@ -102,7 +102,7 @@ TEST(Validate, LoweredStepsAreProven) {
                 fmt::format("{} at {} positions, {} layers a stage, variant {}", name, positions,
                             layers, variant);
             EXPECT_EQ(step.problems(), Texts{}) << which;
-            EXPECT_EQ(brute_problem(step), "") << which;
+            if (boundary && positions < 6) EXPECT_EQ(brute_problem(step), "") << which;
           }
         }
 }
@@ -133,12 +133,11 @@ TEST(Validate, PiecesOfWork) {
     step.task(1, "dispatch.F m1 l2").capacity_rows = 128;
     step.task(1, "combine.F m1 l2").lane = Lane::far;
     step.task(0, "commit").positions.clear();
-    EXPECT_EQ(
-        step.problems(),
-        (Texts{"[position 0] commit runs together with positions [], not with [1]",
-               "[position 1] dispatch.F m1 l2 has a capacity of 128 rows, not of 256",
-               "[position 1] combine.F m1 l2 is on lane far, not on near",
-               "[position 1] commit meets gather_weights of 'embedding' of position 0"}));
+    EXPECT_EQ(step.problems(),
+              (Texts{"[position 0] commit runs together with positions [], not with [1]",
+                     "[position 1] dispatch.F m1 l2 has a capacity of 128 rows, not of 256",
+                     "[position 1] combine.F m1 l2 is on lane far, not on near",
+                     "[position 1] commit meets gather_weights of 'embedding' of position 0"}));
   }
   {
     Step step = valid;

@@ -2,15 +2,21 @@
 //
 // Pipe lanes are in order and a send waits for its receive, so two positions that disagree about
 // the order of their messages stop for good. All positions therefore follow one order of all
-// messages: by the time the slot that makes it ends if slots take their nominal times; at one time
-// every second boundary between positions first, so that no position's message waits for a chain of
-// others; then by boundary, direction, micro-batch. Every slot a message comes from ends by its
-// time and every slot it goes to starts no earlier: the messages and all slots together have one
-// order that agrees with all lanes, and that is why nothing can deadlock.
+// messages, by a time for each. Every message's time is between the end of the slot that makes it
+// and the start of the slot that takes it, both with nominal durations. So messages and slots
+// together have one order that agrees with all lanes, and that is why nothing can deadlock.
 //
-// Two messages of opposite direction between the same two positions become one swap when they are
-// neighbours on both pipe lanes and the one that is ready first is not needed for the other. The
-// swap takes the place of the later.
+// Within these bounds the order does not matter as long as slots take their nominal times. The
+// middle is what suffers least when they do not: with the earliest time a receive waits behind
+// messages that nobody needs yet, with the latest a send behind ones that are not made yet.
+// Simulated with stages, I and W up to 1.5 times as long or short (8 and 16 positions, messages
+// that take no time), the middle makes a step at most 7% longer than slots alone, the ends 37% and
+// 24%.
+//
+// At one time every second boundary between positions comes first, so that no message waits for a
+// chain of others; then follow boundary, direction, micro-batch. Two messages of opposite direction
+// between the same two positions become one swap when they are neighbours on both pipe lanes and
+// the one that comes first is not needed for the other.
 #include <algorithm>
 #include <tuple>
 
@@ -25,13 +31,14 @@ struct Crossing {
   ChunkPlace from, to;
   SlotTime maker, taker;  // the slots at its ends
 
+  double time() const { return (maker.end + taker.start) / 2; }
   int boundary() const {
     const int low = std::min(from.position, to.position),
               high = std::max(from.position, to.position);
     return high - low == 1 ? low : high;  // between first and last: as if it followed the last
   }
   auto order() const {
-    return std::tuple(maker.end, boundary() % 2, boundary(), from.position > to.position,
+    return std::tuple(time(), boundary() % 2, boundary(), from.position > to.position,
                       message.microbatch, message.layer);
   }
 };
@@ -95,12 +102,12 @@ std::vector<std::vector<PipeTask>> pair_up(const std::vector<Crossing>& crossing
       if (before != nullptr && mine.sends == nullptr && before == theirs.sends &&
           theirs.receives == nullptr && can_swap(*before, crossing)) {
         mine.sends = theirs.receives = &crossing;
-        mine.time = theirs.time = crossing.maker.end;
+        mine.time = theirs.time = std::max(before->time(), crossing.maker.end);
         continue;
       }
     }
-    sender.push_back({.sends = &crossing, .time = crossing.maker.end});
-    receiver.push_back({.receives = &crossing, .time = crossing.maker.end});
+    sender.push_back({.sends = &crossing, .time = crossing.time()});
+    receiver.push_back({.receives = &crossing, .time = crossing.time()});
   }
   return lanes;
 }

@@ -102,7 +102,9 @@ TEST(Validate, LoweredStepsAreProven) {
                 fmt::format("{} at {} positions, {} layers a stage, variant {}", name, positions,
                             layers, variant);
             EXPECT_EQ(step.problems(), Texts{}) << which;
-            if (boundary && positions < 6) EXPECT_EQ(brute_problem(step), "") << which;
+            if (boundary && positions < 6) {
+              EXPECT_EQ(brute_problem(step), "") << which;
+            }
           }
         }
 }

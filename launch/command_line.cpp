@@ -10,6 +10,7 @@
 #include "launch/commands/export.h"
 #include "launch/commands/generate.h"
 #include "launch/commands/recipe.h"
+#include "launch/commands/schedule.h"
 #include "launch/commands/train.h"
 #include "launch/commands/verify.h"
 
@@ -111,6 +112,26 @@ void add_verify(CLI::App& app, Chosen& chosen) {
   command->add_flag("--json", o->json, "print JSON");
   command->footer("Under mpirun, every process is a rank; rank 0 also computes the whole batch by itself. Uses the\n"
                   "recipe's corpus, or made-up tokens where there is none. Exit code 5 when a gate is not held.");
+}
+
+void add_schedule(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = app.add_subcommand("schedule", "a pipeline schedule in numbers");
+  auto o = on_chosen(command, chosen, run_schedule);
+  CLI::Option* name = command->add_option("--name", o->name, "1f1b, interleaved, zb1p, zbv, dualpipe, dualpipev");
+  command->add_option("--file", o->file, "or a schedule in a file, as --print writes it")->type_name("FILE")
+      ->excludes(name);
+  command->add_option("--ranks", o->ranks, "of the pipeline");
+  command->add_option("--micro-batches", o->microbatches, "of a step and pipeline");
+  command->add_option("--chunks", o->chunks, "stages of each rank, where the schedule leaves a choice");
+  command->add_option("--times", o->times,
+                      "of one micro-batch through one stage: forward, whole backward, its weight gradients, a pair")
+      ->capture_default_str()
+      ->type_name("F=..,B=..,W=..,FB=..");
+  command->add_option("--stage-costs", o->stage_costs, "for each stage how many times as long it takes")
+      ->type_name("A,B,...");
+  command->add_flag("--pair", o->pair, "make pairs of forwards and backwards where that makes it faster");
+  command->add_flag("--print", o->print, "also the slots; the output can be read with --file");
+  command->add_flag("--json", o->json, "print JSON");
 }
 
 struct RecipeOptions {
@@ -216,6 +237,7 @@ int run_command_line(int argc, char** argv) {
   add_recipe_commands(app, chosen);
   add_data_commands(app, chosen);
   add_cluster_commands(app, chosen);
+  add_schedule(app, chosen);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

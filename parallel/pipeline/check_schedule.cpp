@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
+#include <map>
 
 #include "core/errors.h"
 #include "parallel/pipeline/find_problem.h"
@@ -19,26 +21,30 @@ Problem problem_of_chunks(const Schedule& s) {
   if (s.chunks.size() != s.slots.size())
     return ScheduleProblem{.text = fmt::format("{} positions have chunks, {} have slots",
                                                s.chunks.size(), s.slots.size())};
-  std::vector<int> holder(static_cast<size_t>(s.num_stages) * s.num_copies, -1);
-  for (int position = 0; position < s.num_positions(); ++position)
+  std::map<std::pair<int, int>, int> holders;  // of a stage's copy
+  for (int position = 0; position < s.num_positions(); ++position) {
+    if (s.chunks[position].empty())
+      return ScheduleProblem{.position = position, .of_chunks = true, .text = "holds no stage"};
     for (const Chunk& chunk : s.chunks[position]) {
+      const auto problem = [&](const std::string& text) {
+        return ScheduleProblem{
+            .position = position,
+            .of_chunks = true,
+            .text = fmt::format("holds stage {}, copy {}{}", chunk.stage, chunk.copy, text)};
+      };
       if (chunk.stage < 0 || chunk.stage >= s.num_stages || chunk.copy < 0 ||
           chunk.copy >= s.num_copies)
-        return ScheduleProblem{
-            position, -1,
-            fmt::format("holds stage {}, copy {}; there are {} stages with {} copies", chunk.stage,
-                        chunk.copy, s.num_stages, s.num_copies)};
-      int& first = holder[chunk.stage * s.num_copies + chunk.copy];
-      if (first >= 0)
-        return ScheduleProblem{position, -1,
-                               fmt::format("holds stage {}, copy {}, and so does position {}",
-                                           chunk.stage, chunk.copy, first)};
-      first = position;
+        return problem(fmt::format("; there are {} stages, copies {}", s.num_stages, s.num_copies));
+      const auto [first, is_new] = holders.insert({{chunk.stage, chunk.copy}, position});
+      if (!is_new) return problem(fmt::format(", and so does position {}", first->second));
     }
-  for (int index = 0; index < static_cast<int>(holder.size()); ++index)
-    if (holder[index] < 0)
-      return ScheduleProblem{.text = fmt::format("no position holds stage {}, copy {}",
-                                                 index / s.num_copies, index % s.num_copies)};
+  }
+  if (holders.size() < static_cast<size_t>(s.num_stages) * s.num_copies)
+    for (int stage = 0; stage < s.num_stages; ++stage)
+      for (int copy = 0; copy < s.num_copies; ++copy)
+        if (!holders.contains({stage, copy}))
+          return ScheduleProblem{
+              .text = fmt::format("no position holds stage {}, copy {}", stage, copy)};
   return std::nullopt;
 }
 
@@ -48,65 +54,52 @@ class Places {
   Places(const Schedule& s, int position) : schedule_(s), position_(position) {
     places_.resize(s.chunks[position].size() * s.num_microbatches, {-1, -1, -1, -1});
   }
-  int& at(Work work, int microbatch, int chunk) {
-    return places_[static_cast<size_t>(chunk) * schedule_.num_microbatches + microbatch]
-                  [static_cast<int>(work)];
-  }
-  int& at(const Slot& slot) { return at(slot.work, slot.microbatch, slot.chunk); }
-  Problem problem_here(int slot, std::string text) const {
-    return ScheduleProblem{position_, slot, std::move(text)};
-  }
 
-  // The slot by itself, and against those before it.
   Problem add(int index) {
     const Slot& slot = schedule_.slots[position_][index];
     const std::vector<Chunk>& held = schedule_.chunks[position_];
     if (slot.chunk < 0 || slot.chunk >= static_cast<int>(held.size()))
-      return problem_here(index, fmt::format("the position has {} chunks", held.size()));
+      return here(index, fmt::format("there is no chunk {}, only {}", slot.chunk, held.size()));
     if (slot.microbatch < 0 || slot.microbatch >= schedule_.num_microbatches)
-      return problem_here(index,
-                          fmt::format("there are {} micro-batches", schedule_.num_microbatches));
-    if (held[slot.chunk].copy != schedule_.copy_of(slot.microbatch))
-      return problem_here(
-          index,
-          fmt::format("micro-batch {} belongs to copy {}, the chunk is copy {}", slot.microbatch,
-                      schedule_.copy_of(slot.microbatch), held[slot.chunk].copy));
-    if (at(slot) >= 0)
-      return problem_here(index,
-                          fmt::format("comes a second time; the first is slot {}", at(slot)));
-    at(slot) = index;
-    return problem_of_order(index, slot);
-  }
-
-  Problem problem_of_order(int index, const Slot& slot) {
-    const auto before = [&](Work work) { return at(work, slot.microbatch, slot.chunk) >= 0; };
-    if (slot.work == Work::forward) return std::nullopt;
-    if (!before(Work::forward)) return problem_here(index, "comes before its forward");
-    const bool whole = slot.work == Work::backward;
-    if (whole ? before(Work::input_gradient) || before(Work::weight_gradient)
-              : before(Work::backward))
-      return problem_here(index, "has its backward twice, whole and in parts");
-    if (slot.work == Work::weight_gradient && !before(Work::input_gradient))
-      return problem_here(index, "comes before its input gradient");
+      return here(index, fmt::format("there is no micro-batch {}, only {}", slot.microbatch,
+                                     schedule_.num_microbatches));
+    const int copy = schedule_.copy_of(slot.microbatch);
+    if (held[slot.chunk].copy != copy)
+      return here(index, fmt::format("micro-batch {} belongs to copy {}, the chunk is copy {}",
+                                     slot.microbatch, copy, held[slot.chunk].copy));
+    int& place = at(slot.chunk, slot.microbatch)[static_cast<int>(slot.work)];
+    if (place >= 0) return here(index, fmt::format("comes twice; the first is slot {}", place));
+    place = index;
     return std::nullopt;
   }
 
-  Problem problem_of_missing() {
-    for (int chunk = 0; chunk < static_cast<int>(schedule_.chunks[position_].size()); ++chunk)
-      for (int m = 0; m < schedule_.num_microbatches; ++m) {
-        if (schedule_.chunks[position_][chunk].copy != schedule_.copy_of(m)) continue;
-        const bool parts = at(Work::input_gradient, m, chunk) >= 0;
-        Work missing = Work::forward;
-        if (at(Work::forward, m, chunk) >= 0) {
-          missing = parts ? Work::weight_gradient : Work::backward;
-          if (at(missing, m, chunk) >= 0) continue;
-        }
-        return problem_here(-1, fmt::format("{} is missing", to_string(Slot{missing, m, chunk})));
-      }
+  // All that a chunk does with a micro-batch, after all slots have been added.
+  Problem problem_of_work(int chunk, int microbatch) {
+    if (schedule_.chunks[position_][chunk].copy != schedule_.copy_of(microbatch)) return {};
+    const auto [forward, backward, input, weight] = at(chunk, microbatch);
+    const auto missing = [&](Work work) {
+      return here(-1, to_string(Slot{work, microbatch, chunk}) + " is missing");
+    };
+    if (forward < 0) return missing(Work::forward);
+    if (backward >= 0 && (input >= 0 || weight >= 0))
+      return here(backward, "has its backward whole and in parts; it takes one of them");
+    if (backward < 0 && input < 0)
+      return missing(weight < 0 ? Work::backward : Work::input_gradient);
+    if (backward < 0 && weight < 0) return missing(Work::weight_gradient);
+    const int gradient = std::max(backward, input);
+    if (gradient < forward) return here(gradient, "comes before its forward");
+    if (backward < 0 && weight < input) return here(weight, "comes before its input gradient");
     return std::nullopt;
   }
 
  private:
+  std::array<int, 4>& at(int chunk, int microbatch) {
+    return places_[static_cast<size_t>(chunk) * schedule_.num_microbatches + microbatch];
+  }
+  Problem here(int slot, std::string text) const {
+    return ScheduleProblem{.position = position_, .slot = slot, .text = std::move(text)};
+  }
+
   const Schedule& schedule_;
   int position_;
   std::vector<std::array<int, 4>> places_;
@@ -114,7 +107,9 @@ class Places {
 
 Problem problem_of_pair(const Schedule& s, int position, int first) {
   const std::vector<Slot>& slots = s.slots[position];
-  const auto problem = [&](const char* text) { return ScheduleProblem{position, first, text}; };
+  const auto problem = [&](const char* text) {
+    return ScheduleProblem{.position = position, .slot = first, .text = text};
+  };
   if (first + 1 == static_cast<int>(slots.size()))
     return problem("is the first of a pair that has no second");
   const Slot &one = slots[first], &other = slots[first + 1];
@@ -131,10 +126,13 @@ Problem problem_of_position(const Schedule& s, int position) {
   const int num_slots = static_cast<int>(s.slots[position].size());
   for (int slot = 0; slot < num_slots; ++slot)
     if (Problem problem = places.add(slot)) return problem;
+  for (int chunk = 0; chunk < static_cast<int>(s.chunks[position].size()); ++chunk)
+    for (int m = 0; m < s.num_microbatches; ++m)
+      if (Problem problem = places.problem_of_work(chunk, m)) return problem;
   for (int slot = 0; slot < num_slots; ++slot)
     if (s.slots[position][slot].paired)
       if (Problem problem = problem_of_pair(s, position, slot)) return problem;
-  return places.problem_of_missing();
+  return std::nullopt;
 }
 
 // What the first slot of `position` that never ran waits for.
@@ -147,9 +145,11 @@ ScheduleProblem problem_of_waiting(const Schedule& s, const SlotRun& run, int po
   const int from = forward ? stage - 1 : stage + 1;
   const ChunkPlace place = s.place_of(from, s.copy_of(slot.microbatch));
   const char* what = forward ? "forward" : "gradient";
-  return {position, index,
-          fmt::format("waits for ever for the {} of stage {} at position {}, which waits as well",
-                      what, from, place.position)};
+  return {.position = position,
+          .slot = index,
+          .text = fmt::format(
+              "waits for ever for the {} of stage {} at position {}, which waits as well", what,
+              from, place.position)};
 }
 
 }  // namespace

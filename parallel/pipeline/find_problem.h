@@ -10,9 +10,10 @@
 namespace strait {
 
 struct ScheduleProblem {
-  int position = -1;   // -1: of the whole schedule
-  int slot = -1;       // of that position; -1: none in particular
-  std::string text{};  // "B4.1 comes a second time; the first is slot 12"
+  int position = -1;       // -1: of the whole schedule
+  int slot = -1;           // of that position; -1: none in particular
+  bool of_chunks = false;  // what the position holds, not what it runs
+  std::string text{};      // "B4.1 comes a second time; the first is slot 12"
 };
 
 std::optional<ScheduleProblem> find_problem(const Schedule& schedule);

@@ -24,7 +24,7 @@ Schedule schedule_interleaved(const ScheduleOptions& options) {
   const int positions = options.positions, chunks = options.chunks == 0 ? kChunks : options.chunks;
   if (chunks < 2)
     refuse(options.chunks_key, chunks, "interleaved",
-           "needs 2 at each position (with 1 it is 1f1b)", "2");
+           "needs 2 or more at each position (with 1 it is 1f1b)", "2");
   if (options.microbatches % positions != 0)
     refuse(options.microbatches_key, options.microbatches, "interleaved",
            "needs a multiple of its " + std::to_string(positions) + " positions",

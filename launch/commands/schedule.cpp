@@ -10,8 +10,8 @@
 #include "core/errors.h"
 #include "parallel/pipeline/pairing.h"
 #include "parallel/pipeline/schedule_file.h"
+#include "parallel/pipeline/schedule_times.h"
 #include "parallel/pipeline/schedules.h"
-#include "parallel/pipeline/slot_times.h"
 
 namespace strait {
 namespace {
@@ -22,7 +22,7 @@ struct Report {
   Schedule schedule;
   SlotCosts costs;
   std::optional<Pairing> pairing{};  // how the schedule came to its pairs, if it was asked for
-  SlotTimes times{};
+  ScheduleTimes times{};
   std::vector<SlotCounts> counts{};  // [position]
   SlotCounts all{};
 
@@ -61,7 +61,7 @@ Report report_of(const ScheduleCommandOptions& options) {
     report.pairing = pair_schedule(report.schedule, {.costs = report.costs});
     report.schedule = report.pairing->schedule;
   }
-  report.times = slot_times(report.schedule, report.costs);
+  report.times = schedule_times(report.schedule, report.costs);
   for (int position = 0; position < report.schedule.num_positions(); ++position)
     report.counts.push_back(count_slots(report.schedule, position));
   report.all = count_slots(report.schedule);

@@ -5,7 +5,7 @@
 
 #include "core/errors.h"
 #include "parallel/pipeline/run_slots.h"
-#include "parallel/pipeline/slot_times.h"
+#include "parallel/pipeline/schedule_times.h"
 
 namespace strait {
 namespace {
@@ -70,7 +70,7 @@ struct Rated {
 
 Rated rate(Schedule schedule, const SlotCosts& costs) {
   const SlotCounts counts = count_slots(schedule);
-  const double makespan = slot_times(schedule, costs).makespan;
+  const double makespan = schedule_times(schedule, costs).makespan;
   return {std::move(schedule), makespan, counts.pairs, counts.peak_live_until_weight};
 }
 

@@ -4,7 +4,7 @@
 
 #include "core/errors.h"
 #include "parallel/pipeline/pairing.h"
-#include "parallel/pipeline/slot_times.h"
+#include "parallel/pipeline/schedule_times.h"
 #include "tests/parallel/schedule_samples.h"
 
 namespace strait {
@@ -88,9 +88,9 @@ TEST(Pairing, HelpsEverySchedule) {
     for (const Schedule& s : all_that_fit(R, 8 * R)) {
       const Pairing pairing = pair_schedule(s);
       expect_same_work(s, pairing.schedule);
-      EXPECT_DOUBLE_EQ(pairing.makespan_before, slot_times(s, published_slot_costs()).makespan);
+      EXPECT_DOUBLE_EQ(pairing.makespan_before, schedule_times(s, published_slot_costs()).makespan);
       EXPECT_DOUBLE_EQ(pairing.makespan_after,
-                       slot_times(pairing.schedule, published_slot_costs()).makespan);
+                       schedule_times(pairing.schedule, published_slot_costs()).makespan);
       if (s.name == "dualpipe" || s.name == "dualpipev") {
         EXPECT_LE(pairing.makespan_after, pairing.makespan_before);
         continue;

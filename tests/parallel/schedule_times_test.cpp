@@ -1,10 +1,11 @@
+#include "parallel/pipeline/schedule_times.h"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <random>
 
 #include "core/errors.h"
-#include "parallel/pipeline/slot_times.h"
 #include "tests/parallel/schedule_samples.h"
 
 namespace strait {
@@ -21,18 +22,18 @@ SlotCosts costs_of(double forward, double input, double weight, double saved) {
 }
 
 double largest_bubble(const Schedule& s, const SlotCosts& costs) {
-  const SlotTimes times = slot_times(s, costs);
+  const ScheduleTimes times = schedule_times(s, costs);
   double bubble = 0;
   for (int position = 0; position < s.num_positions(); ++position)
     bubble = std::max(bubble, times.bubble(position));
   return bubble;
 }
 
-TEST(SlotTimes, DualPipeGoldens) {
+TEST(ScheduleTimes, DualPipeGoldens) {
   for (auto [positions, microbatches, makespan, bubble, peak] :
        {std::tuple{8, 20, 66.0, 6.0, 9}, {16, 120, 374.0, 14.0, 17}}) {
     const Schedule s = made("dualpipe", positions, microbatches);
-    const SlotTimes times = slot_times(s, kUnits);
+    const ScheduleTimes times = schedule_times(s, kUnits);
     EXPECT_EQ(times.makespan, makespan);
     for (int position = 0; position < positions; ++position)
       EXPECT_EQ(times.bubble(position), bubble) << position;
@@ -40,7 +41,7 @@ TEST(SlotTimes, DualPipeGoldens) {
   }
 }
 
-TEST(SlotTimes, DualPipeCountsOf16Positions120Microbatches) {
+TEST(ScheduleTimes, DualPipeCountsOf16Positions120Microbatches) {
   const Schedule s = made("dualpipe", 16, 120);
   for (int position : {0, 15}) {
     const SlotCounts counts = count_slots(s, position);
@@ -61,15 +62,15 @@ TEST(SlotTimes, DualPipeCountsOf16Positions120Microbatches) {
 
 // Pairs that take less than their halves: end positions 3.5, those of the middle 4.5, the
 // formula 4.5.
-TEST(SlotTimes, DualPipeWithShorterPairs) {
+TEST(ScheduleTimes, DualPipeWithShorterPairs) {
   SlotCosts costs = kUnits;
   costs.pair = 2.5;
-  const SlotTimes times = slot_times(made("dualpipe", 8, 20), costs);
+  const ScheduleTimes times = schedule_times(made("dualpipe", 8, 20), costs);
   EXPECT_DOUBLE_EQ(times.bubble(0), 3.5);
   EXPECT_DOUBLE_EQ(times.bubble(3), 4.5);
 }
 
-TEST(SlotTimes, BubblesAreThoseOfTheFormulas) {
+TEST(ScheduleTimes, BubblesAreThoseOfTheFormulas) {
   for (int positions = 1; positions <= 16; ++positions)
     for (int microbatches : {positions, 2 * positions, 4 * positions, 6 * positions}) {
       for (const SlotCosts& c : {kUnits, costs_of(1, 1.25, 0.75, 0), costs_of(2, 1.5, 1.25, 0),
@@ -96,11 +97,11 @@ TEST(SlotTimes, BubblesAreThoseOfTheFormulas) {
 }
 
 // With F = I = W a position never waits once it has begun, and position r begins at r.
-TEST(SlotTimes, ZbvHasNoBubbleBeyondTheRamp) {
+TEST(ScheduleTimes, ZbvHasNoBubbleBeyondTheRamp) {
   for (int positions = 1; positions <= 16; ++positions)
     for (int microbatches : {2 * positions - 1, 2 * positions, 3 * positions + 1, 60}) {
       const Schedule s = made("zbv", positions, microbatches);
-      const SlotTimes times = slot_times(s, kUnits);
+      const ScheduleTimes times = schedule_times(s, kUnits);
       EXPECT_EQ(times.makespan, 6.0 * microbatches + positions - 1);
       for (int position = 0; position < positions; ++position) {
         EXPECT_EQ(times.slots[position].front().start, position);
@@ -109,7 +110,7 @@ TEST(SlotTimes, ZbvHasNoBubbleBeyondTheRamp) {
     }
 }
 
-TEST(SlotTimes, PeakLive) {
+TEST(ScheduleTimes, PeakLive) {
   for (int R = 1; R <= 16; ++R) {
     const int M = 4 * R;
     const auto counts = [&](const char* name) { return count_slots(made(name, R, M)); };
@@ -173,14 +174,14 @@ std::vector<std::vector<double>> relaxed_starts(const Schedule& s, const SlotCos
   return starts;
 }
 
-TEST(SlotTimes, EqualToRelaxation) {
+TEST(ScheduleTimes, EqualToRelaxation) {
   std::mt19937 random(7);
   for (int positions : {1, 2, 3, 4})
     for (const Schedule& s : all_that_fit(positions, 2 * positions)) {
       SlotCosts costs = costs_of(1, 1.5, 0.75, 0.5);
       for (int stage = 0; stage < s.num_stages; ++stage)
         costs.stage_factors.push_back(0.5 + static_cast<double>(random() % 8) / 4);
-      const SlotTimes times = slot_times(s, costs);
+      const ScheduleTimes times = schedule_times(s, costs);
       const auto starts = relaxed_starts(s, costs);
       for (int position = 0; position < positions; ++position)
         for (size_t slot = 0; slot < s.slots[position].size();
@@ -190,10 +191,10 @@ TEST(SlotTimes, EqualToRelaxation) {
     }
 }
 
-TEST(SlotTimes, StageFactorsStretchTheirStage) {
+TEST(ScheduleTimes, StageFactorsStretchTheirStage) {
   SlotCosts costs{.forward = 1, .backward = 2};
   costs.stage_factors = {1, 3};
-  const SlotTimes times = slot_times(made("1f1b", 2, 4), costs);
+  const ScheduleTimes times = schedule_times(made("1f1b", 2, 4), costs);
   EXPECT_DOUBLE_EQ(times.busy[0], 12);
   EXPECT_DOUBLE_EQ(times.busy[1], 36);
   EXPECT_DOUBLE_EQ(times.makespan, 1 + 36 + 2);
@@ -235,7 +236,7 @@ TEST(SlotCosts, BadTextIsOneError) {
 TEST(SlotCosts, TimesThatCannotBe) {
   const auto refusal = [](const char* name, const SlotCosts& costs) {
     const Schedule s = made(name, 2, 4);
-    return message_of<RecipeError>([&] { slot_times(s, costs); });
+    return message_of<RecipeError>([&] { schedule_times(s, costs); });
   };
   EXPECT_EQ(refusal("zb1p", {.forward = 1, .backward = 2}),
             "schedule zb1p splits the backward: it needs a time W, below B = 2 (B is all of it)");

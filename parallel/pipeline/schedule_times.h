@@ -1,4 +1,4 @@
-// parallel/pipeline/slot_times.h: a schedule's slots on a clock: makespan, bubbles, pairs, live
+// parallel/pipeline/schedule_times.h: a schedule's slots on a clock: makespan, bubbles, pairs, live
 // micro-batches.
 //
 // A position runs its slots in order, each as soon as its inputs are there (run_slots.h); messages
@@ -29,7 +29,7 @@ struct SlotCounts {
 SlotCounts count_slots(const Schedule& schedule, int position);
 SlotCounts count_slots(const Schedule& schedule);  // sums of all positions, and the largest peaks
 
-struct SlotTimes {
+struct ScheduleTimes {
   std::vector<std::vector<SlotTime>>
       slots;                 // [position][slot]; both slots of a pair have the pair's
   std::vector<double> busy;  // [position] sum of its slots' durations
@@ -39,6 +39,6 @@ struct SlotTimes {
 };
 
 // REQUIRES: check_schedule has passed. Errors: those of require_slot_costs.
-SlotTimes slot_times(const Schedule& schedule, const SlotCosts& costs);
+ScheduleTimes schedule_times(const Schedule& schedule, const SlotCosts& costs);
 
 }  // namespace strait

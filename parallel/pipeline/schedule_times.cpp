@@ -1,4 +1,4 @@
-#include "parallel/pipeline/slot_times.h"
+#include "parallel/pipeline/schedule_times.h"
 
 #include <algorithm>
 
@@ -61,9 +61,9 @@ SlotCounts count_slots(const Schedule& schedule) {
   return all;
 }
 
-SlotTimes slot_times(const Schedule& schedule, const SlotCosts& costs) {
+ScheduleTimes schedule_times(const Schedule& schedule, const SlotCosts& costs) {
   require_slot_costs(costs, schedule);
-  SlotTimes times;
+  ScheduleTimes times;
   std::vector<std::vector<double>> durations;
   for (int position = 0; position < schedule.num_positions(); ++position) {
     const std::vector<Slot>& slots = schedule.slots[position];

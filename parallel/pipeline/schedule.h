@@ -55,10 +55,11 @@ struct Schedule {
 
 // Proves that every (stage, micro-batch) has its forward once, and its backward once or its input
 // and weight gradient once each, in that order and on the copy the micro-batch belongs to; that
-// every stage's copies are each somewhere once; that pairs are two slots of different
-// micro-batches, a forward and then a backward or an input gradient; and that the slots can run to
-// their end when each waits for its inputs, and a pair for those of both its slots. Throws
-// RecipeError that names the position, the slot and the rule. Schedules by name: schedules.h.
+// every stage's copies are each somewhere once, and every position holds one; that pairs are two
+// slots of different micro-batches, a forward and then a backward or an input gradient; and that
+// the slots can run to their end when each waits for its inputs, and a pair for those of both its
+// slots. Throws RecipeError that names the position, the slot and the rule. Schedules by name:
+// schedules.h.
 void check_schedule(const Schedule& schedule);
 
 const char* name_of(Work work);           // "F", "B", "I", "W"

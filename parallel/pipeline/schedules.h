@@ -2,9 +2,9 @@
 //
 // Each is a pure function in a file of its own, <name>.cpp. A new one is such a file, a line here
 // and a line in schedules.cpp. Times in the comments are of one slot: F forward, B whole backward,
-// W its weight-gradient part, FB a pair; R positions, M micro-batches, at least R of them and W at
-// most B - W where nothing else is said. "Live" counts the chunks' activations that a position
-// holds at once.
+// W its weight-gradient part, FB a pair; R positions, M micro-batches, at least R of them where
+// nothing else is said. A bubble is what a position idles until the last one has finished. "Live"
+// counts the chunks' activations that a position holds at once.
 #pragma once
 
 #include <string>
@@ -36,8 +36,8 @@ Schedule schedule_1f1b(const ScheduleOptions& options);
 // arXiv 2104.04473, section 2.2.
 Schedule schedule_interleaved(const ScheduleOptions& options);
 // 1f1b with the weight gradients taken out of the critical path, position r's r micro-batches late
-// (ZB-H1). Bubble (R - 1)(F + B - 2W), at most R live, freed after W.   Source: Zero Bubble, arXiv
-// 2401.10241, section 2.3.
+// (ZB-H1). Bubble (R - 1)(F + B - W - min(F, B - W, W)), so (R - 1)(F + B - 2W) where W is the
+// shortest; at most R live, freed after W. Source: Zero Bubble, arXiv 2401.10241, section 2.3.
 Schedule schedule_zb1p(const ScheduleOptions& options);
 // Two chunks a position, stages r and 2R - 1 - r. No bubble beyond the ramp when F = B - W = W and
 // M >= 2R - 1; at most 2R live.   Source: Pipeline Parallelism with Controllable Memory, arXiv

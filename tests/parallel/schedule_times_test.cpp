@@ -96,6 +96,17 @@ TEST(ScheduleTimes, BubblesAreThoseOfTheFormulas) {
     }
 }
 
+TEST(ScheduleTimes, BubbleOfZb1pForAnyTimes) {
+  for (int R : {1, 2, 5, 8})
+    for (int M : {R, 3 * R, 40})
+      for (double F : {0.5, 1.0, 2.0})
+        for (double I : {0.75, 1.0, 3.0})
+          for (double W : {0.25, 1.0, 2.5})
+            EXPECT_DOUBLE_EQ(largest_bubble(made("zb1p", R, M), costs_of(F, I, W, 0)),
+                             (R - 1) * (F + I - std::min({F, I, W})))
+                << R << " x " << M << ": " << F << ' ' << I << ' ' << W;
+}
+
 // With F = I = W a position never waits once it has begun, and position r begins at r.
 TEST(ScheduleTimes, ZbvHasNoBubbleBeyondTheRamp) {
   for (int positions = 1; positions <= 16; ++positions)

@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::string_view kHeader = "kind,pass,layer,start_us,end_us,busy_us,cores";
 constexpr size_t kNumColumns = 7;
-constexpr int kNumKinds = static_cast<int>(Kind::reduce_gradients) + 1;
+constexpr int kNumKinds = static_cast<int>(Kind::swap) + 1;
 
 struct Line {
   const std::string& table;

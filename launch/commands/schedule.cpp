@@ -201,7 +201,7 @@ int run_schedule(const ScheduleCommandOptions& options) {
   if (options.json) {
     Json json = json_of(report);
     if (options.print) json["text"] = schedule_text(report.schedule);
-    fmt::print("{}\n", json.dump());
+    fmt::print("{}\n", json.dump(-1, ' ', false, Json::error_handler_t::replace));
     return 0;
   }
   const std::string text = summary_text(report) + table_text(report);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <random>
 
 #include "core/errors.h"
 #include "parallel/pipeline/pairing.h"
@@ -147,6 +148,39 @@ TEST(ScheduleFile, LinesThatCannotBe) {
             "do");
   EXPECT_EQ(refusal(with("# the order", "schedule other")),
             "f.txt:6: 'schedule' comes a second time; the first is line 1");
+}
+
+// Bytes changed, dropped and doubled: a schedule that is whole, or one clear error.
+TEST(ScheduleFile, DamagedTextIsReadOrRefused) {
+  std::mt19937 random(11);
+  const std::string whole = schedule_text(made("dualpipe", 4, 8));
+  int read = 0, refused = 0;
+  for (int trial = 0; trial < 3000; ++trial) {
+    std::string text = whole;
+    for (int edits = 1 + static_cast<int>(random() % 3); edits > 0; --edits) {
+      const size_t at = random() % text.size();
+      switch (random() % 3) {
+        case 0:
+          text[at] =
+              static_cast<char>(random() % 2 == 0 ? random() % 256 : text[random() % text.size()]);
+          break;
+        case 1:
+          text.erase(at, 1 + random() % 8);
+          break;
+        default:
+          text.insert(at, text.substr(at, 1 + random() % 8));
+      }
+    }
+    try {
+      check_schedule(parse_schedule(text, "f.txt"));
+      ++read;
+    } catch (const RecipeError& error) {
+      ++refused;
+      EXPECT_TRUE(std::string(error.what()).starts_with("f.txt:")) << error.what();
+    }
+  }
+  EXPECT_GT(read, 0);
+  EXPECT_GT(refused, 2000);
 }
 
 TEST(ScheduleFile, AFileThatCannotBeRead) {

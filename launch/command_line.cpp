@@ -9,6 +9,7 @@
 #include "launch/commands/eval.h"
 #include "launch/commands/export.h"
 #include "launch/commands/generate.h"
+#include "launch/commands/plan.h"
 #include "launch/commands/recipe.h"
 #include "launch/commands/schedule.h"
 #include "launch/commands/train.h"
@@ -161,6 +162,26 @@ struct ClusterListOptions {
   bool json = false;
 };
 
+void add_plan(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = app.add_subcommand("plan", "what training a recipe on a cluster would take, and the best layout; nothing is run");
+  auto o = on_chosen(command, chosen, run_plan);
+  add_recipe(command, o->recipe, o->overrides);
+  command->add_option("--cluster", o->cluster, "a cluster file, or a name that `strait cluster list` prints")->required()
+      ->type_name("CLUSTER");
+  command->add_option("--ranks", o->ranks, "of the cluster (default: all)")->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  command->add_option("--precision", o->precision, "of the step (default: the recipe's)")
+      ->check(CLI::IsMember({"fp32", "bf16", "fp8"}));
+  command->add_option("--tokens", o->tokens, "of the run, such as 14.8T (default: the recipe's steps)");
+  command->add_option("--price", o->price, "dollars for an hour of a rank (default: the cluster's)")
+      ->check(CLI::Range(0.0, 1e6));
+  command->add_option("--skew", o->skew, "rows of the busiest rank over the mean, for the slow end of the band")
+      ->capture_default_str()
+      ->check(CLI::Range(1.0, 1e3));
+  command->add_flag("--no-search", o->no_search, "only the recipe's own layout");
+  command->add_option("--top", o->top, "layouts to list")->capture_default_str()->check(CLI::Range(1, 1000));
+  command->add_flag("--json", o->json, "print JSON");
+}
+
 void add_cluster_commands(CLI::App& app, Chosen& chosen) {
   CLI::App* group = app.add_subcommand("cluster", "the figures of a cluster: show, list, fit from measurements");
   group->require_subcommand(1);
@@ -236,6 +257,7 @@ int run_command_line(int argc, char** argv) {
   add_export(app, chosen);
   add_recipe_commands(app, chosen);
   add_data_commands(app, chosen);
+  add_plan(app, chosen);
   add_cluster_commands(app, chosen);
   add_schedule(app, chosen);
   try {

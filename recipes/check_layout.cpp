@@ -65,6 +65,7 @@ void check_trainable(const Recipe& recipe, Rules& rules) {
   only(parallel.pipeline == 1, "parallel.pipeline", parallel.pipeline, 1);
   only(parallel.schedule == "1f1b", "parallel.schedule", parallel.schedule, "1f1b");
   only(parallel.chunks <= 1, "parallel.chunks", parallel.chunks, 1);
+  only(!parallel.pairs, "parallel.pairs", parallel.pairs, false);
   only(parallel.waves == 1, "parallel.waves", parallel.waves, 1);
   only(parallel.exchange == "flat", "parallel.exchange", parallel.exchange, "flat");
   only(recipe.train.precision != "fp8", "train.precision", recipe.train.precision, "bf16");

@@ -25,6 +25,10 @@ const SettingsTable& table_of(const ParallelSettings*) {
        .range = between(0, 256),
        .doc = "Stages a position holds in turn (virtual pipeline). 0: what the schedule has by "
               "itself."},
+      {.name = "pairs",
+       .value = value_of<&ParallelSettings::pairs>,
+       .doc = "Whether neighbouring forwards and backwards of a schedule run as pairs, the transfers of one under the "
+              "compute of the other. Training takes only false yet."},
       {.name = "waves",
        .value = value_of<&ParallelSettings::waves>,
        .unit = "parts",

@@ -1,0 +1,243 @@
+#include "launch/plan/planner.h"
+
+#include <algorithm>
+
+#include "core/errors.h"
+#include "launch/engine/engine_settings.h"
+#include "launch/plan/step_buckets.h"
+#include "launch/plan/step_memory.h"
+#include "parallel/pipeline/pairing.h"
+#include "parallel/pipeline/schedules.h"
+#include "parallel/sim/imbalance.h"
+#include "recipes/check.h"
+
+namespace strait {
+namespace {
+
+// What stays free of tables; an assumption of the order of a CUDA context and NCCL's buffers on 80 GB.
+constexpr double kUsableShare = 0.94;
+
+Precision precision_of(const Recipe& recipe) {
+  const std::string& name = recipe.train.precision;
+  return name == "fp32" ? Precision::fp32 : name == "fp8" ? Precision::fp8 : Precision::bf16;
+}
+
+double ops_seconds(const Cluster& cluster, const PhaseWork& phase) {
+  double seconds = 0;
+  for (const TaskOp& op : phase.ops) seconds += op_seconds(cluster, op);
+  return seconds;
+}
+
+// Compute of one micro-batch in a phase's forward and backward.
+double kind_seconds(const Cluster& cluster, const ModelWork& work, Kind kind, int layer) {
+  double seconds = 0;
+  for (const Pass pass : {Pass::forward, Pass::input_gradient, Pass::weight_gradient})
+    seconds += ops_seconds(cluster, work.phase(kind, layer, pass));
+  return seconds;
+}
+
+MemoryUse fullest_memory(const ModelWork& work, std::span<const Program> programs, int& fullest) {
+  MemoryUse most;
+  for (const Program& program : programs) {
+    const MemoryUse use = peak_memory(work, program);
+    if (use.total() <= most.total()) continue;
+    most = use;
+    fullest = program.position;
+  }
+  return most;
+}
+
+LaneAccount mean_account(std::span<const Program> programs, const Simulation& simulation) {
+  LaneAccount mean;
+  const double share = 1 / static_cast<double>(programs.size());
+  for (size_t p = 0; p < programs.size(); ++p) {
+    const LaneAccount one = account(programs[p], simulation.times[p], simulation.makespan);
+    mean.compute_seconds += share * one.compute_seconds;
+    mean.transfer_seconds += share * one.transfer_seconds;
+    mean.hidden_seconds += share * one.hidden_seconds;
+    mean.exposed_seconds += share * one.exposed_seconds;
+    mean.idle_seconds += share * one.idle_seconds;
+  }
+  return mean;
+}
+
+}  // namespace
+
+// A layout with everything but its tasks.
+struct Planner::Frame {
+  Schedule schedule;
+  std::vector<StageLayers> stages;
+  StepBuckets buckets;
+};
+
+Planner::Planner(Recipe recipe, Cluster cluster, PlanSettings settings)
+    : recipe_(std::move(recipe)),
+      cluster_(std::move(cluster)),
+      settings_(settings),
+      ranks_(settings.ranks > 0 ? settings.ranks : cluster_.ranks()),
+      precision_(settings.precision.value_or(precision_of(recipe_))) {
+  recipe_.train.precision = name_of(precision_);
+  if (precision_ == Precision::fp8 && cluster_.fp8_peak == 0)
+    throw RecipeError("cluster '" + cluster_.name + "' has no FP8; plan with --precision bf16");
+  model_flops_per_token_ = flops_per_token(engine_settings(recipe_, Mesh(1, 1, 1), 1)).main;
+}
+
+int64_t Planner::usable_memory() const {
+  return static_cast<int64_t>(kUsableShare * cluster_.memory);
+}
+
+const ModelWork& Planner::phases_of(const PlanLayout& layout) {
+  const std::pair key(layout.expert, layout.micro_batch);
+  const auto found = phases_.find(key);
+  if (found != phases_.end()) return found->second;
+  const Recipe recipe = with_layout(recipe_, layout);
+  const Mesh mesh(static_cast<int>(ranks_), static_cast<int>(layout.pipeline),
+                  static_cast<int>(layout.expert));
+  return phases_
+      .emplace(key, measure_step({.engine = engine_settings(recipe, mesh, 1),
+                                  .precision = precision_,
+                                  .expert = layout.expert,
+                                  .ranks_per_node = cluster_.ranks_per_node,
+                                  .two_tier = recipe_.parallel.exchange == "two_tier"}))
+      .first->second;
+}
+
+std::vector<double> Planner::layer_seconds(const ModelWork& work) const {
+  std::map<int, double> of_kind;
+  std::vector<double> seconds;
+  for (const int like : work.like) {
+    const auto [found, is_new] = of_kind.try_emplace(like, 0.0);
+    if (is_new)
+      for (const Kind kind : {Kind::attention, Kind::mlp, Kind::shared, Kind::experts, Kind::combine})
+        found->second += kind_seconds(cluster_, work, kind, like);
+    seconds.push_back(found->second);
+  }
+  return seconds;
+}
+
+Planner::Frame Planner::frame(const PlanLayout& layout, int64_t num_microbatches) {
+  Frame frame;
+  frame.schedule = make_schedule(layout.schedule, {.positions = static_cast<int>(layout.pipeline),
+                                                   .microbatches = static_cast<int>(num_microbatches),
+                                                   .chunks = static_cast<int>(layout.chunks),
+                                                   .positions_key = "parallel.pipeline",
+                                                   .microbatches_key = "micro-batches",
+                                                   .chunks_key = "parallel.chunks"});
+  if (layout.pairs) frame.schedule = pair_schedule(frame.schedule).schedule;
+  const ModelWork& work = phases_of(layout);
+  double head = kind_seconds(cluster_, work, Kind::head, work.num_hidden_layers - 1);
+  if (static_cast<int>(work.like.size()) > work.num_hidden_layers)
+    head += kind_seconds(cluster_, work, Kind::head, work.num_hidden_layers);
+  frame.stages = cut_stages(layer_seconds(work), kind_seconds(cluster_, work, Kind::embed, -1), head,
+                            work.num_hidden_layers, frame.schedule.num_stages);
+  frame.buckets = step_buckets({.model = recipe_.model,
+                                .precision = precision_,
+                                .data = ranks_ / layout.pipeline,
+                                .expert = layout.expert,
+                                .ranks_per_node = cluster_.ranks_per_node,
+                                .packs_weights = cluster_.cores <= 1},
+                               frame.schedule, frame.stages);
+  return frame;
+}
+
+PlannedStep Planner::build(const PlanLayout& layout, int64_t num_microbatches) {
+  Frame frame = this->frame(layout, num_microbatches);
+  PlannedStep step;
+  step.layout = layout;
+  step.ranks = ranks_;
+  step.num_microbatches = num_microbatches;
+  step.work = phases_of(layout);
+  step.work.stages = frame.stages;
+  step.work.stages_share_node = ranks_ / layout.pipeline < cluster_.ranks_per_node;
+  step.work.buckets = std::move(frame.buckets.work);
+  StepShape& shape = step.shape;
+  for (size_t layer = 0; layer < step.work.like.size(); ++layer)
+    shape.layer_is_moe.push_back(step.work.is_moe(static_cast<int>(layer)));
+  shape.num_hidden_layers = step.work.num_hidden_layers;
+  shape.has_shared_experts = recipe_.model.n_shared_experts > 0;
+  shape.stages = std::move(frame.stages);
+  shape.buckets = std::move(frame.buckets.shapes);
+  shape.exchange_lane = step.work.expert_nodes > 1 ? Lane::far : Lane::near;
+  shape.exchanges = layout.expert > 1;
+  shape.microbatch_rows = step.work.tokens;
+  shape.exchange_capacity_rows = step.work.tokens * layout.expert;
+  shape.waves = static_cast<int>(layout.waves);
+  step.schedule = std::move(frame.schedule);
+  step.programs = lower_step(shape, step.schedule, true);
+  step.costs = price_programs(cluster_, step.work, step.programs);
+  step.simulation = simulate(step.programs, step.costs);
+
+  StepFigures& figures = step.figures;
+  figures.seconds = step.simulation.makespan;
+  figures.account = mean_account(step.programs, step.simulation);
+  figures.memory = fullest_memory(step.work, step.programs, figures.fullest);
+  const double share = 1 / static_cast<double>(step.programs.size());
+  for (const auto& costs : step.costs) {
+    for (const TaskCost& cost : costs) {
+      figures.far_bytes += share * cost.bytes_far;
+      figures.near_bytes += share * cost.bytes_near;
+    }
+  }
+  return step;
+}
+
+PlannedStep Planner::plan(const PlanLayout& layout) {
+  const Recipe recipe = with_layout(recipe_, layout);
+  check_plan_layout(recipe, ranks_);
+  PlannedStep step = build(layout, num_microbatches(recipe, ranks_));
+  const auto skewed = with_every_skew_waited_for(step.programs, step.costs, settings_.skew);
+  step.skewed_seconds = simulate(step.programs, skewed).makespan;
+  return step;
+}
+
+StepFigures Planner::estimate(const PlanLayout& layout) {
+  const Recipe recipe = with_layout(recipe_, layout);
+  check_plan_layout(recipe, ranks_);
+  const int64_t all = num_microbatches(recipe, ranks_);
+  // Multiples of the positions, long enough for every schedule's steady state.
+  const int64_t unit = std::max<int64_t>(2, layout.pipeline), few = 2 * unit, more = 3 * unit;
+  if (all <= more) return build(layout, all).figures;
+  const StepFigures a = build(layout, few).figures, b = build(layout, more).figures;
+  const double further = static_cast<double>(all - more) / static_cast<double>(more - few);
+  const auto at_all = [&](double x, double y) { return y + further * (y - x); };
+  StepFigures figures = b;
+  figures.seconds = at_all(a.seconds, b.seconds);
+  figures.far_bytes = at_all(a.far_bytes, b.far_bytes);
+  figures.near_bytes = at_all(a.near_bytes, b.near_bytes);
+  LaneAccount& account = figures.account;
+  account.compute_seconds = at_all(a.account.compute_seconds, b.account.compute_seconds);
+  account.transfer_seconds = at_all(a.account.transfer_seconds, b.account.transfer_seconds);
+  account.hidden_seconds = at_all(a.account.hidden_seconds, b.account.hidden_seconds);
+  account.exposed_seconds = at_all(a.account.exposed_seconds, b.account.exposed_seconds);
+  account.idle_seconds = at_all(a.account.idle_seconds, b.account.idle_seconds);
+  return figures;
+}
+
+double Planner::least_seconds(const PlanLayout& layout) {
+  const Recipe recipe = with_layout(recipe_, layout);
+  check_plan_layout(recipe, ranks_);
+  const ModelWork& work = phases_of(layout);
+  double all = kind_seconds(cluster_, work, Kind::embed, -1);
+  for (const double seconds : layer_seconds(work)) all += seconds;
+  for (int layer = work.num_hidden_layers - 1; layer < static_cast<int>(work.like.size()); ++layer)
+    all += kind_seconds(cluster_, work, Kind::head, layer);
+  return all * static_cast<double>(num_microbatches(recipe, ranks_)) / static_cast<double>(layout.pipeline);
+}
+
+int64_t Planner::resident_bytes(const PlanLayout& layout) {
+  const Recipe recipe = with_layout(recipe_, layout);
+  check_plan_layout(recipe, ranks_);
+  Frame frame = this->frame(layout, num_microbatches(recipe, ranks_));
+  ModelWork work = phases_of(layout);
+  work.buckets = std::move(frame.buckets.work);
+  int64_t most = 0;
+  for (int position = 0; position < frame.schedule.num_positions(); ++position)
+    most = std::max(most, resident_memory(work, position).total());
+  return most;
+}
+
+double Planner::seconds_on(const Cluster& cluster, const PlannedStep& step) const {
+  return simulate(step.programs, price_programs(cluster, step.work, step.programs)).makespan;
+}
+
+}  // namespace strait

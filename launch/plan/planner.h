@@ -1,0 +1,95 @@
+// launch/plan/planner.h: what a step of a recipe takes on a cluster: programs, prices, simulation, memory. Nothing is
+// trained and no rank runs; every figure is a prediction.
+//
+// A step is the boundary of the step before and all of its micro-batches, as in training. One rank stands for all data
+// columns of its pipeline position, expert load is even unless a Load says otherwise.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "launch/plan/plan_layout.h"
+#include "launch/plan/step_costs.h"
+#include "parallel/pipeline/schedule.h"
+#include "parallel/program/lower.h"
+#include "parallel/sim/price.h"
+#include "parallel/sim/simulate.h"
+
+namespace strait {
+
+struct PlanSettings {
+  int64_t ranks = 0;                         // of the cluster; 0: all
+  std::optional<Precision> precision = {};   // empty: the recipe's
+  double skew = 1.2;                         // of the slow end of the band: rows of the busiest rank over the mean
+};
+
+// A step's time and where it went; seconds are means over the pipeline positions.
+struct StepFigures {
+  double seconds = 0;
+  LaneAccount account{};       // compute, transfers hidden and exposed, idle
+  double far_bytes = 0, near_bytes = 0;  // payload a rank sends
+  MemoryUse memory{};          // of the fullest position
+  int fullest = 0;             // which one
+
+  double hidden_share() const {
+    return account.transfer_seconds > 0 ? account.hidden_seconds / account.transfer_seconds : 1;
+  }
+};
+
+struct PlannedStep {
+  PlanLayout layout;
+  int64_t ranks = 0, num_microbatches = 0;
+  ModelWork work;
+  StepShape shape;
+  Schedule schedule;
+  std::vector<Program> programs;
+  std::vector<std::vector<TaskCost>> costs;
+  Simulation simulation;
+  StepFigures figures;
+  double skewed_seconds = 0;  // when every exchange waits for the busiest rank, and it has settings.skew times the mean
+};
+
+class Planner {
+ public:
+  Planner(Recipe recipe, Cluster cluster, PlanSettings settings);
+
+  // The whole step. Errors: RecipeError when the layout does not fit (check_plan_layout).
+  PlannedStep plan(const PlanLayout& layout);
+  // The same figures sooner: a step of many micro-batches is as long as one of few plus what each further one adds, found
+  // from two short steps. Memory does not depend on how many they are.
+  StepFigures estimate(const PlanLayout& layout);
+  // The least time a position's compute can take, over the positions' largest; no schedule is faster. Nothing is lowered.
+  double least_seconds(const PlanLayout& layout);
+  // Of the fullest position, before any activation; more than usable_memory() never fits.
+  int64_t resident_bytes(const PlanLayout& layout);
+  // Seconds of the planned step on another cluster.
+  double seconds_on(const Cluster& cluster, const PlannedStep& step) const;
+
+  const Recipe& recipe() const { return recipe_; }
+  const Cluster& cluster() const { return cluster_; }
+  int64_t ranks() const { return ranks_; }
+  Precision precision() const { return precision_; }
+  // A share of the device's memory is kept for what no table counts: the driver's context, communication buffers,
+  // fragments.
+  int64_t usable_memory() const;
+  double model_flops_per_token() const { return model_flops_per_token_; }  // forward and backward of the main model, nothing recomputed
+
+ private:
+  struct Frame;  // a layout before its programs
+  Frame frame(const PlanLayout& layout, int64_t num_microbatches);
+  const ModelWork& phases_of(const PlanLayout& layout);
+  std::vector<double> layer_seconds(const ModelWork& work) const;
+  PlannedStep build(const PlanLayout& layout, int64_t num_microbatches);
+
+  Recipe recipe_;
+  Cluster cluster_;
+  PlanSettings settings_;
+  int64_t ranks_ = 0;
+  Precision precision_ = Precision::bf16;
+  std::map<std::pair<int64_t, int64_t>, ModelWork> phases_;  // by expert, micro-batch
+  double model_flops_per_token_ = 0;
+};
+
+}  // namespace strait

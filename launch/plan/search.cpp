@@ -1,0 +1,193 @@
+#include "launch/plan/search.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <optional>
+
+#include "core/errors.h"
+#include "parallel/pipeline/schedules.h"
+
+namespace strait {
+namespace {
+
+std::vector<int64_t> divisors(int64_t number) {
+  std::vector<int64_t> all;
+  for (int64_t d = 1; d <= number; ++d)
+    if (number % d == 0) all.push_back(d);
+  return all;
+}
+
+// Whole nodes, or an equal part of one.
+bool lies_on_nodes(int64_t expert, int64_t ranks_per_node) {
+  return expert <= ranks_per_node ? ranks_per_node % expert == 0 : expert % ranks_per_node == 0;
+}
+
+// Ways to run the same cut of the model.
+std::vector<PlanLayout> schedules_of(PlanLayout layout) {
+  std::vector<PlanLayout> all;
+  const auto add = [&](const char* name, int64_t chunks, bool pairs) {
+    layout.schedule = name;
+    layout.chunks = chunks;
+    layout.pairs = pairs;
+    all.push_back(layout);
+  };
+  add("1f1b", 0, false);
+  add("1f1b", 0, true);
+  if (layout.pipeline == 1) return all;
+  for (const bool pairs : {false, true})
+    for (const int64_t chunks : {2, 4}) add("interleaved", chunks, pairs);
+  add("zb1p", 0, false);
+  add("zbv", 0, false);
+  add("dualpipe", 0, false);
+  add("dualpipev", 0, false);
+  return all;
+}
+
+std::vector<PlanLayout> cuts_of(const Planner& planner) {
+  const Recipe& recipe = planner.recipe();
+  const int64_t ranks = planner.ranks(), layers = recipe.model.num_hidden_layers;
+  const int64_t experts = recipe.model.n_routed_experts;
+  std::vector<PlanLayout> cuts;
+  for (const int64_t pipeline : divisors(ranks)) {
+    if (pipeline > layers) break;
+    const int64_t data = ranks / pipeline;
+    for (const int64_t expert : divisors(std::max<int64_t>(1, experts))) {
+      if (data % expert != 0 || !lies_on_nodes(expert, planner.cluster().ranks_per_node)) continue;
+      for (const int64_t micro_batch : {1, 2, 4}) {
+        if (recipe.train.global_batch % (data * micro_batch) != 0) continue;
+        cuts.push_back({.pipeline = pipeline, .expert = expert, .micro_batch = micro_batch});
+      }
+    }
+  }
+  return cuts;
+}
+
+// A layout that breaks a rule of its schedule is not one.
+template <class Value>
+std::optional<Value> if_possible(const std::function<Value()>& ask) {
+  try {
+    return ask();
+  } catch (const RecipeError&) {
+    return std::nullopt;
+  }
+}
+
+class Searcher {
+ public:
+  Searcher(Planner& planner, const std::function<void(const PlanLayout&, int)>& watch)
+      : planner_(planner), watch_(watch) {}
+
+  Search run() {
+    struct Cut {
+      PlanLayout layout;
+      double least;
+    };
+    std::vector<Cut> cuts;
+    for (const PlanLayout& layout : cuts_of(planner_))
+      if (const auto least = if_possible<double>([&] { return planner_.least_seconds(layout); }))
+        cuts.push_back({layout, *least});
+    std::stable_sort(cuts.begin(), cuts.end(), [](const Cut& a, const Cut& b) { return a.least < b.least; });
+    for (const Cut& cut : cuts) look_at(cut.layout, cut.least);
+    std::stable_sort(search_.fitting.begin(), search_.fitting.end(), [](const Candidate& a, const Candidate& b) {
+      return a.figures.seconds < b.figures.seconds;
+    });
+    return std::move(search_);
+  }
+
+ private:
+  void look_at(const PlanLayout& cut, double least) {
+    for (PlanLayout layout : schedules_of(cut)) {
+      for (const int64_t waves : {1, 2, 4}) {
+        if (waves > 1 && (cut.expert == 1 || experts_here(cut) % waves != 0)) continue;
+        layout.waves = waves;
+        ++search_.num_looked_at;
+        if (least >= best_) {
+          ++search_.num_too_slow;
+          continue;
+        }
+        estimate(layout);
+      }
+    }
+  }
+  int64_t experts_here(const PlanLayout& layout) const {
+    return planner_.recipe().model.n_routed_experts / layout.expert;
+  }
+  void estimate(const PlanLayout& layout) {
+    const auto resident = if_possible<int64_t>([&] { return planner_.resident_bytes(layout); });
+    if (!resident) {
+      --search_.num_looked_at;
+      return;
+    }
+    if (*resident > planner_.usable_memory()) {
+      MemoryUse memory;
+      memory.bytes[0] = *resident;
+      return too_large({layout, {.memory = memory}});
+    }
+    if (watch_) watch_(layout, search_.num_looked_at);
+    const Candidate candidate{layout, planner_.estimate(layout)};
+    if (candidate.figures.memory.total() > planner_.usable_memory()) return too_large(candidate);
+    best_ = std::min(best_, candidate.figures.seconds);
+    search_.fitting.push_back(candidate);
+  }
+  void too_large(const Candidate& candidate) {
+    const int64_t bytes = candidate.figures.memory.total(), least = search_.smallest.figures.memory.total();
+    if (search_.num_too_large++ == 0 || bytes < least) search_.smallest = candidate;
+  }
+
+  Planner& planner_;
+  const std::function<void(const PlanLayout&, int)>& watch_;
+  Search search_;
+  double best_ = std::numeric_limits<double>::infinity();
+};
+
+}  // namespace
+
+Search search_layouts(Planner& planner, const std::function<void(const PlanLayout&, int)>& watch) {
+  return Searcher(planner, watch).run();
+}
+
+std::string why_faster(const StepFigures& first, const StepFigures& second) {
+  struct Part {
+    const char* name;
+    double saved;
+  };
+  const LaneAccount &a = first.account, &b = second.account;
+  std::vector<Part> parts = {{"compute", b.compute_seconds - a.compute_seconds},
+                             {"exposed communication", b.exposed_seconds - a.exposed_seconds},
+                             {"idle time", b.idle_seconds - a.idle_seconds}};
+  std::stable_sort(parts.begin(), parts.end(), [](const Part& x, const Part& y) { return x.saved > y.saved; });
+  std::string text;
+  for (const Part& part : parts) {
+    if (!text.empty()) text += ", ";
+    text += fmt::format("{:.3g} s {} {}", std::abs(part.saved), part.saved >= 0 ? "less" : "more", part.name);
+  }
+  return text;
+}
+
+NarrowestLink narrowest_link(const Planner& planner, const PlannedStep& step, double tolerance) {
+  // A thousand times wider stands for a link that is never waited for.
+  constexpr double kWide = 1000;
+  const auto narrowest = [&](double Cluster::* link, double bytes) {
+    if (bytes == 0) return 0.0;
+    Cluster cluster = planner.cluster();
+    const double own = cluster.*link;
+    const auto seconds_at = [&](double factor) {
+      cluster.*link = own * factor;
+      return planner.seconds_on(cluster, step);
+    };
+    const double most = tolerance * seconds_at(kWide);
+    double low = 1 / kWide, high = kWide;  // factors: too narrow, wide enough
+    while (high / low > 1.01) {
+      const double middle = std::sqrt(low * high);
+      (seconds_at(middle) <= most ? high : low) = middle;
+    }
+    return own * high;
+  };
+  return {.card = narrowest(&Cluster::card_bandwidth, step.figures.far_bytes),
+          .fabric = narrowest(&Cluster::fabric_bandwidth, step.figures.near_bytes)};
+}
+
+}  // namespace strait

@@ -195,7 +195,7 @@ StepFigures Planner::estimate(const PlanLayout& layout) {
   check_plan_layout(recipe, ranks_);
   const int64_t all = num_microbatches(recipe, ranks_);
   // Multiples of the positions, long enough for every schedule's steady state.
-  const int64_t unit = std::max<int64_t>(2, layout.pipeline), few = 2 * unit, more = 3 * unit;
+  const int64_t unit = std::max<int64_t>(4, layout.pipeline), few = 2 * unit, more = 3 * unit;
   if (all <= more) return build(layout, all).figures;
   const StepFigures a = build(layout, few).figures, b = build(layout, more).figures;
   const double further = static_cast<double>(all - more) / static_cast<double>(more - few);

@@ -91,13 +91,21 @@ class Searcher {
         cuts.push_back({layout, *least});
     std::stable_sort(cuts.begin(), cuts.end(), [](const Cut& a, const Cut& b) { return a.least < b.least; });
     for (const Cut& cut : cuts) look_at(cut.layout, cut.least);
-    std::stable_sort(search_.fitting.begin(), search_.fitting.end(), [](const Candidate& a, const Candidate& b) {
-      return a.figures.seconds < b.figures.seconds;
-    });
+    sort_fitting();
+    // Close ones change places when they are planned whole.
+    constexpr size_t kWhole = 5;
+    for (size_t i = 0; i < std::min(kWhole, search_.fitting.size()); ++i)
+      search_.fitting[i].figures = planner_.plan(search_.fitting[i].layout).figures;
+    sort_fitting();
     return std::move(search_);
   }
 
  private:
+  void sort_fitting() {
+    std::stable_sort(search_.fitting.begin(), search_.fitting.end(), [](const Candidate& a, const Candidate& b) {
+      return a.figures.seconds < b.figures.seconds;
+    });
+  }
   void look_at(const PlanLayout& cut, double least) {
     for (PlanLayout layout : schedules_of(cut)) {
       for (const int64_t waves : {1, 2, 4}) {

@@ -16,7 +16,7 @@ struct Candidate {
 };
 
 struct Search {
-  std::vector<Candidate> fitting;  // fastest first
+  std::vector<Candidate> fitting;  // fastest first; the first few planned whole, the others estimated
   // Of all layouts that were looked at: not lowered because even their compute alone is slower than the best found, or
   // because memory does not hold them.
   int num_looked_at = 0, num_too_slow = 0, num_too_large = 0;

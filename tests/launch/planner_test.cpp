@@ -70,12 +70,24 @@ TEST(Planner, EstimatesAreCloseToWholePlans) {
   }
 }
 
+// Nothing is left behind by a micro-batch, wherever stages are cut: the peak of a long step is that of a short one.
+TEST(Planner, MemoryDoesNotGrowWithMicroBatches) {
+  for (const char* layout : {"parallel.pipeline=32", "parallel.pipeline=16", "parallel.pipeline=8"}) {
+    std::vector<int64_t> peaks;
+    for (const char* batch : {"train.global_batch=7680", "train.global_batch=15360"}) {
+      Planner planner(recipe_of("deepseek-v3.yaml", {layout, batch, "parallel.expert=32"}), load_cluster("h800-2048"), {});
+      peaks.push_back(planner.plan(layout_of(planner.recipe())).figures.memory.total());
+    }
+    EXPECT_EQ(peaks[0], peaks[1]) << layout;
+  }
+}
+
 TEST(Search, FindsWhatTryingEverythingFinds) {
   Planner planner = small_planner();
   const Search search = search_layouts(planner);
   ASSERT_FALSE(search.fitting.empty());
   const Candidate& best = search.fitting.front();
-  EXPECT_NEAR(planner.plan(best.layout).figures.seconds, best.figures.seconds, 0.01 * best.figures.seconds);
+  EXPECT_EQ(planner.plan(best.layout).figures.seconds, best.figures.seconds);
   // Layouts of its own kind and of others: none is faster.
   for (const int64_t pipeline : {1, 2, 4})
     for (const int64_t expert : {2, 4, 8, 16})
@@ -84,8 +96,9 @@ TEST(Search, FindsWhatTryingEverythingFinds) {
           const PlanLayout layout{.pipeline = pipeline, .expert = expert, .schedule = schedule, .pairs = pairs};
           try {
             const StepFigures figures = planner.estimate(layout);
-            if (figures.memory.total() <= planner.usable_memory())
+            if (figures.memory.total() <= planner.usable_memory()) {
               EXPECT_GE(figures.seconds, best.figures.seconds) << to_string(layout);
+            }
           } catch (const RecipeError&) {
             // It does not fit the ranks.
           }

@@ -22,9 +22,10 @@ std::optional<Precision> precision_of(const std::string& name) {
 
 RunQuestion question_of(const PlanOptions& options, const Planner& planner) {
   const TrainSettings& train = planner.recipe().train;
-  const double tokens = options.tokens.empty()
-                            ? static_cast<double>(train.steps * train.global_batch * train.sequence_length)
-                            : read_tokens(options.tokens);
+  const double tokens =
+      options.tokens.empty()
+          ? static_cast<double>(train.steps * train.global_batch * train.sequence_length)
+          : read_tokens(options.tokens);
   return {.tokens = tokens, .price = options.price >= 0 ? options.price : planner.cluster().price};
 }
 
@@ -43,16 +44,24 @@ double read_tokens(const std::string& text) {
   const char* const end = text.data() + text.size();
   const auto [rest, error] = std::from_chars(text.data(), end, number);
   const std::string unit(rest, end);
-  const double factor = unit.empty() ? 1 : unit == "K" ? 1e3 : unit == "M" ? 1e6 : unit == "B" ? 1e9 : unit == "T" ? 1e12 : 0;
+  const double factor = unit.empty()  ? 1
+                        : unit == "K" ? 1e3
+                        : unit == "M" ? 1e6
+                        : unit == "B" ? 1e9
+                        : unit == "T" ? 1e12
+                                      : 0;
   if (error != std::errc() || factor == 0 || !(number > 0) || !std::isfinite(number))
-    throw RecipeError("--tokens: '" + text + "' is not a number of tokens; write for example 14.8T, 500B or 2.3M");
+    throw RecipeError("--tokens: '" + text +
+                      "' is not a number of tokens; write for example 14.8T, 500B or 2.3M");
   return number * factor;
 }
 
 int run_plan(const PlanOptions& options) {
-  Planner planner(load_recipe(options.recipe, options.overrides), load_cluster(options.cluster),
-                  {.ranks = options.ranks, .precision = precision_of(options.precision), .skew = options.skew});
-  PlanReport report{.planner = &planner, .question = question_of(options, planner), .top = options.top};
+  Planner planner(
+      load_recipe(options.recipe, options.overrides), load_cluster(options.cluster),
+      {.ranks = options.ranks, .precision = precision_of(options.precision), .skew = options.skew});
+  PlanReport report{
+      .planner = &planner, .question = question_of(options, planner), .top = options.top};
   std::optional<PlannedStep> asked, best;
   std::optional<Search> search;
   try {
@@ -76,8 +85,9 @@ int run_plan(const PlanOptions& options) {
   fmt::print("{}\n", options.json ? to_json(report) : to_text(report));
   const bool fits = chosen != nullptr && chosen->figures.memory.total() <= planner.usable_memory();
   if (!fits)
-    throw RecipeError(fmt::format("no layout that was asked for fits {} in {:.1f} GB of usable memory a rank",
-                                  planner.recipe().run.name, static_cast<double>(planner.usable_memory()) / 1e9));
+    throw RecipeError(
+        fmt::format("no layout that was asked for fits {} in {:.1f} GB of usable memory a rank",
+                    planner.recipe().run.name, static_cast<double>(planner.usable_memory()) / 1e9));
   return 0;
 }
 

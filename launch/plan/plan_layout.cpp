@@ -30,7 +30,8 @@ Recipe with_layout(Recipe recipe, const PlanLayout& layout) {
 }
 
 std::string to_string(const PlanLayout& layout) {
-  std::string text = fmt::format("pipeline {}, expert {}, {}", layout.pipeline, layout.expert, layout.schedule);
+  std::string text =
+      fmt::format("pipeline {}, expert {}, {}", layout.pipeline, layout.expert, layout.schedule);
   if (layout.chunks > 0) text += fmt::format(" of {} chunks", layout.chunks);
   if (layout.pairs) text += " in pairs";
   if (layout.waves > 1) text += fmt::format(", {} waves", layout.waves);

@@ -12,8 +12,9 @@ struct PlanLayout {
   int64_t pipeline = 1, expert = 1;
   int64_t micro_batch = 1;  // sequences
   std::string schedule = "1f1b";
-  int64_t chunks = 0;   // of a position; 0: what the schedule has by itself
-  bool pairs = false;   // neighbouring forwards and backwards run as pairs (parallel/pipeline/pairing.h)
+  int64_t chunks = 0;  // of a position; 0: what the schedule has by itself
+  bool pairs =
+      false;  // neighbouring forwards and backwards run as pairs (parallel/pipeline/pairing.h)
   int64_t waves = 1;
   friend bool operator==(const PlanLayout&, const PlanLayout&) = default;
 };

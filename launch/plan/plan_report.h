@@ -1,4 +1,5 @@
-// launch/plan/plan_report.h: plans as text for people and JSON for programs. Every figure is a prediction and says so.
+// launch/plan/plan_report.h: plans as text for people and JSON for programs. Every figure is a
+// prediction and says so.
 #pragma once
 
 #include <string>
@@ -12,10 +13,11 @@ namespace strait {
 struct RunFigures {
   double tokens_per_step = 0;
   double tokens_per_second = 0;  // of all ranks
-  // FLOP/s of a rank and its share of the BF16 peak (of FP32 where that is trained). FLOPs: forward and backward of the
-  // main model, causal attention counted as half, nothing recomputed, no MTP module. As DeepSeek and NVIDIA report it.
+  // FLOP/s of a rank and its share of the BF16 peak (of FP32 where that is trained). FLOPs: forward
+  // and backward of the main model, causal attention counted as half, nothing recomputed, no MTP
+  // module. As DeepSeek and NVIDIA report it.
   double flops_per_second = 0, mfu = 0;
-  double rank_hours = 0;         // of all tokens
+  double rank_hours = 0;  // of all tokens
   double dollars = 0;
 };
 

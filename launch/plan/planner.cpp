@@ -14,7 +14,8 @@
 namespace strait {
 namespace {
 
-// What stays free of tables; an assumption of the order of a CUDA context and NCCL's buffers on 80 GB.
+// What stays free of tables; an assumption of the order of a CUDA context and NCCL's buffers on 80
+// GB.
 constexpr double kUsableShare = 0.94;
 
 Precision precision_of(const Recipe& recipe) {
@@ -108,7 +109,8 @@ std::vector<double> Planner::layer_seconds(const ModelWork& work) const {
   for (const int like : work.like) {
     const auto [found, is_new] = of_kind.try_emplace(like, 0.0);
     if (is_new)
-      for (const Kind kind : {Kind::attention, Kind::mlp, Kind::shared, Kind::experts, Kind::combine})
+      for (const Kind kind :
+           {Kind::attention, Kind::mlp, Kind::shared, Kind::experts, Kind::combine})
         found->second += kind_seconds(cluster_, work, kind, like);
     seconds.push_back(found->second);
   }
@@ -117,19 +119,20 @@ std::vector<double> Planner::layer_seconds(const ModelWork& work) const {
 
 Planner::Frame Planner::frame(const PlanLayout& layout, int64_t num_microbatches) {
   Frame frame;
-  frame.schedule = make_schedule(layout.schedule, {.positions = static_cast<int>(layout.pipeline),
-                                                   .microbatches = static_cast<int>(num_microbatches),
-                                                   .chunks = static_cast<int>(layout.chunks),
-                                                   .positions_key = "parallel.pipeline",
-                                                   .microbatches_key = "micro-batches",
-                                                   .chunks_key = "parallel.chunks"});
+  frame.schedule =
+      make_schedule(layout.schedule, {.positions = static_cast<int>(layout.pipeline),
+                                      .microbatches = static_cast<int>(num_microbatches),
+                                      .chunks = static_cast<int>(layout.chunks),
+                                      .positions_key = "parallel.pipeline",
+                                      .microbatches_key = "micro-batches",
+                                      .chunks_key = "parallel.chunks"});
   if (layout.pairs) frame.schedule = pair_schedule(frame.schedule).schedule;
   const ModelWork& work = phases_of(layout);
   double head = kind_seconds(cluster_, work, Kind::head, work.num_hidden_layers - 1);
   if (static_cast<int>(work.like.size()) > work.num_hidden_layers)
     head += kind_seconds(cluster_, work, Kind::head, work.num_hidden_layers);
-  frame.stages = cut_stages(layer_seconds(work), kind_seconds(cluster_, work, Kind::embed, -1), head,
-                            work.num_hidden_layers, frame.schedule.num_stages);
+  frame.stages = cut_stages(layer_seconds(work), kind_seconds(cluster_, work, Kind::embed, -1),
+                            head, work.num_hidden_layers, frame.schedule.num_stages);
   frame.buckets = step_buckets({.model = recipe_.model,
                                 .precision = precision_,
                                 .data = ranks_ / layout.pipeline,
@@ -221,7 +224,8 @@ double Planner::least_seconds(const PlanLayout& layout) {
   for (const double seconds : layer_seconds(work)) all += seconds;
   for (int layer = work.num_hidden_layers - 1; layer < static_cast<int>(work.like.size()); ++layer)
     all += kind_seconds(cluster_, work, Kind::head, layer);
-  return all * static_cast<double>(num_microbatches(recipe, ranks_)) / static_cast<double>(layout.pipeline);
+  return all * static_cast<double>(num_microbatches(recipe, ranks_)) /
+         static_cast<double>(layout.pipeline);
 }
 
 int64_t Planner::resident_bytes(const PlanLayout& layout) {

@@ -1,8 +1,9 @@
-// launch/plan/planner.h: what a step of a recipe takes on a cluster: programs, prices, simulation, memory. Nothing is
-// trained and no rank runs; every figure is a prediction.
+// launch/plan/planner.h: what a step of a recipe takes on a cluster: programs, prices, simulation,
+// memory. Nothing is trained and no rank runs; every figure is a prediction.
 //
-// A step is the boundary of the step before and all of its micro-batches, as in training. One rank stands for all data
-// columns of its pipeline position, expert load is even unless a Load says otherwise.
+// A step is the boundary of the step before and all of its micro-batches, as in training. One rank
+// stands for all data columns of its pipeline position, expert load is even unless a Load says
+// otherwise.
 #pragma once
 
 #include <map>
@@ -20,18 +21,18 @@
 namespace strait {
 
 struct PlanSettings {
-  int64_t ranks = 0;                         // of the cluster; 0: all
-  std::optional<Precision> precision = {};   // empty: the recipe's
-  double skew = 1.2;                         // of the slow end of the band: rows of the busiest rank over the mean
+  int64_t ranks = 0;                        // of the cluster; 0: all
+  std::optional<Precision> precision = {};  // empty: the recipe's
+  double skew = 1.2;  // of the slow end of the band: rows of the busiest rank over the mean
 };
 
 // A step's time and where it went; seconds are means over the pipeline positions.
 struct StepFigures {
   double seconds = 0;
-  LaneAccount account{};       // compute, transfers hidden and exposed, idle
+  LaneAccount account{};                 // compute, transfers hidden and exposed, idle
   double far_bytes = 0, near_bytes = 0;  // payload a rank sends
-  MemoryUse memory{};          // of the fullest position
-  int fullest = 0;             // which one
+  MemoryUse memory{};                    // of the fullest position
+  int fullest = 0;                       // which one
 
   double hidden_share() const {
     return account.transfer_seconds > 0 ? account.hidden_seconds / account.transfer_seconds : 1;
@@ -48,7 +49,8 @@ struct PlannedStep {
   std::vector<std::vector<TaskCost>> costs;
   Simulation simulation;
   StepFigures figures;
-  double skewed_seconds = 0;  // when every exchange waits for the busiest rank, and it has settings.skew times the mean
+  double skewed_seconds =
+      0;  // when every exchange waits for the busiest rank, and it has settings.skew times the mean
 };
 
 class Planner {
@@ -57,10 +59,11 @@ class Planner {
 
   // The whole step. Errors: RecipeError when the layout does not fit (check_plan_layout).
   PlannedStep plan(const PlanLayout& layout);
-  // The same figures sooner: a step of many micro-batches is as long as one of few plus what each further one adds, found
-  // from two short steps. Memory does not depend on how many they are.
+  // The same figures sooner: a step of many micro-batches is as long as one of few plus what each
+  // further one adds, found from two short steps. Memory does not depend on how many they are.
   StepFigures estimate(const PlanLayout& layout);
-  // The least time a position's compute can take, over the positions' largest; no schedule is faster. Nothing is lowered.
+  // The least time a position's compute can take, over the positions' largest; no schedule is
+  // faster. Nothing is lowered.
   double least_seconds(const PlanLayout& layout);
   // Of the fullest position, before any activation; more than usable_memory() never fits.
   int64_t resident_bytes(const PlanLayout& layout);
@@ -71,10 +74,12 @@ class Planner {
   const Cluster& cluster() const { return cluster_; }
   int64_t ranks() const { return ranks_; }
   Precision precision() const { return precision_; }
-  // A share of the device's memory is kept for what no table counts: the driver's context, communication buffers,
-  // fragments.
+  // A share of the device's memory is kept for what no table counts: the driver's context,
+  // communication buffers, fragments.
   int64_t usable_memory() const;
-  double model_flops_per_token() const { return model_flops_per_token_; }  // forward and backward of the main model, nothing recomputed
+  double model_flops_per_token() const {
+    return model_flops_per_token_;
+  }  // forward and backward of the main model, nothing recomputed
 
  private:
   struct Frame;  // a layout before its programs

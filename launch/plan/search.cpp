@@ -89,7 +89,8 @@ class Searcher {
     for (const PlanLayout& layout : cuts_of(planner_))
       if (const auto least = if_possible<double>([&] { return planner_.least_seconds(layout); }))
         cuts.push_back({layout, *least});
-    std::stable_sort(cuts.begin(), cuts.end(), [](const Cut& a, const Cut& b) { return a.least < b.least; });
+    std::stable_sort(cuts.begin(), cuts.end(),
+                     [](const Cut& a, const Cut& b) { return a.least < b.least; });
     for (const Cut& cut : cuts) look_at(cut.layout, cut.least);
     sort_fitting();
     // Close ones change places when they are planned whole.
@@ -102,9 +103,10 @@ class Searcher {
 
  private:
   void sort_fitting() {
-    std::stable_sort(search_.fitting.begin(), search_.fitting.end(), [](const Candidate& a, const Candidate& b) {
-      return a.figures.seconds < b.figures.seconds;
-    });
+    std::stable_sort(search_.fitting.begin(), search_.fitting.end(),
+                     [](const Candidate& a, const Candidate& b) {
+                       return a.figures.seconds < b.figures.seconds;
+                     });
   }
   void look_at(const PlanLayout& cut, double least) {
     for (PlanLayout layout : schedules_of(cut)) {
@@ -141,7 +143,8 @@ class Searcher {
     search_.fitting.push_back(candidate);
   }
   void too_large(const Candidate& candidate) {
-    const int64_t bytes = candidate.figures.memory.total(), least = search_.smallest.figures.memory.total();
+    const int64_t bytes = candidate.figures.memory.total(),
+                  least = search_.smallest.figures.memory.total();
     if (search_.num_too_large++ == 0 || bytes < least) search_.smallest = candidate;
   }
 
@@ -166,11 +169,13 @@ std::string why_faster(const StepFigures& first, const StepFigures& second) {
   std::vector<Part> parts = {{"compute", b.compute_seconds - a.compute_seconds},
                              {"exposed communication", b.exposed_seconds - a.exposed_seconds},
                              {"idle time", b.idle_seconds - a.idle_seconds}};
-  std::stable_sort(parts.begin(), parts.end(), [](const Part& x, const Part& y) { return x.saved > y.saved; });
+  std::stable_sort(parts.begin(), parts.end(),
+                   [](const Part& x, const Part& y) { return x.saved > y.saved; });
   std::string text;
   for (const Part& part : parts) {
     if (!text.empty()) text += ", ";
-    text += fmt::format("{:.3g} s {} {}", std::abs(part.saved), part.saved >= 0 ? "less" : "more", part.name);
+    text += fmt::format("{:.3g} s {} {}", std::abs(part.saved), part.saved >= 0 ? "less" : "more",
+                        part.name);
   }
   return text;
 }
@@ -178,7 +183,7 @@ std::string why_faster(const StepFigures& first, const StepFigures& second) {
 NarrowestLink narrowest_link(const Planner& planner, const PlannedStep& step, double tolerance) {
   // A thousand times wider stands for a link that is never waited for.
   constexpr double kWide = 1000;
-  const auto narrowest = [&](double Cluster::* link, double bytes) {
+  const auto narrowest = [&](double Cluster::*link, double bytes) {
     if (bytes == 0) return 0.0;
     Cluster cluster = planner.cluster();
     const double own = cluster.*link;

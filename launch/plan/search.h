@@ -1,5 +1,5 @@
-// launch/plan/search.h: the best layout of a recipe on a cluster, and the narrowest link that still hides its
-// communication.
+// launch/plan/search.h: the best layout of a recipe on a cluster, and the narrowest link that still
+// hides its communication.
 #pragma once
 
 #include <functional>
@@ -16,25 +16,29 @@ struct Candidate {
 };
 
 struct Search {
-  std::vector<Candidate> fitting;  // fastest first; the first few planned whole, the others estimated
-  // Of all layouts that were looked at: not lowered because even their compute alone is slower than the best found, or
-  // because memory does not hold them.
+  std::vector<Candidate>
+      fitting;  // fastest first; the first few planned whole, the others estimated
+  // Of all layouts that were looked at: not lowered because even their compute alone is slower than
+  // the best found, or because memory does not hold them.
   int num_looked_at = 0, num_too_slow = 0, num_too_large = 0;
-  Candidate smallest;  // of those that do not fit, the one that needs the least memory; used when none fits
+  Candidate smallest;  // of those that do not fit, the one that needs the least memory; used when
+                       // none fits
 };
 
-// Every pipeline size, expert-parallel size, micro-batch, schedule (in pairs and not), and waves that the model and the
-// ranks allow. `watch` hears of each layout before it is estimated.
-Search search_layouts(Planner& planner, const std::function<void(const PlanLayout&, int looked_at)>& watch = {});
+// Every pipeline size, expert-parallel size, micro-batch, schedule (in pairs and not), and waves
+// that the model and the ranks allow. `watch` hears of each layout before it is estimated.
+Search search_layouts(Planner& planner,
+                      const std::function<void(const PlanLayout&, int looked_at)>& watch = {});
 
 // Why `first` is faster than `second`: where its seconds are saved, largest first.
 std::string why_faster(const StepFigures& first, const StepFigures& second);
 
-// The bandwidth of a tier below which the step gets longer than `tolerance` times what it is when that tier is a
-// thousand times wider: bytes per second and rank. 0: the tier carries nothing.
+// The bandwidth of a tier below which the step gets longer than `tolerance` times what it is when
+// that tier is a thousand times wider: bytes per second and rank. 0: the tier carries nothing.
 struct NarrowestLink {
   double card = 0, fabric = 0;
 };
-NarrowestLink narrowest_link(const Planner& planner, const PlannedStep& step, double tolerance = 1.02);
+NarrowestLink narrowest_link(const Planner& planner, const PlannedStep& step,
+                             double tolerance = 1.02);
 
 }  // namespace strait

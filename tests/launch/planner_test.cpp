@@ -29,7 +29,8 @@ Planner small_planner(double memory_bytes = 80e9) {
 }
 
 TEST(Planner, PublishedLayoutIsAProvenProgram) {
-  Planner planner(recipe_of("deepseek-v3.yaml"), load_cluster("h800-2048"), {.precision = Precision::fp8});
+  Planner planner(recipe_of("deepseek-v3.yaml"), load_cluster("h800-2048"),
+                  {.precision = Precision::fp8});
   const PlannedStep step = planner.plan(layout_of(planner.recipe()));
   EXPECT_EQ(step.layout.schedule, "dualpipe");
   EXPECT_EQ(step.ranks, 2048);
@@ -43,14 +44,17 @@ TEST(Planner, PublishedLayoutIsAProvenProgram) {
 
 TEST(Planner, FiguresAddUp) {
   Planner planner = small_planner();
-  for (const PlanLayout& layout : {PlanLayout{.pipeline = 1, .expert = 16},
-                                   PlanLayout{.pipeline = 4, .expert = 4, .schedule = "zb1p"},
-                                   PlanLayout{.pipeline = 2, .expert = 8, .pairs = true, .waves = 2}}) {
+  for (const PlanLayout& layout :
+       {PlanLayout{.pipeline = 1, .expert = 16},
+        PlanLayout{.pipeline = 4, .expert = 4, .schedule = "zb1p"},
+        PlanLayout{.pipeline = 2, .expert = 8, .pairs = true, .waves = 2}}) {
     const PlannedStep step = planner.plan(layout);
     const LaneAccount& a = step.figures.account;
     EXPECT_NEAR(a.compute_seconds + a.exposed_seconds + a.idle_seconds, step.figures.seconds,
-                1e-9 * step.figures.seconds) << to_string(layout);
-    EXPECT_NEAR(a.hidden_seconds + a.exposed_seconds, a.transfer_seconds, 1e-9 * a.transfer_seconds);
+                1e-9 * step.figures.seconds)
+        << to_string(layout);
+    EXPECT_NEAR(a.hidden_seconds + a.exposed_seconds, a.transfer_seconds,
+                1e-9 * a.transfer_seconds);
     EXPECT_GE(step.figures.seconds, planner.least_seconds(layout));
     EXPECT_TRUE(validate(step.shape, step.schedule, step.programs, true).empty());
     EXPECT_GT(step.figures.memory.total(), planner.resident_bytes(layout));
@@ -59,23 +63,29 @@ TEST(Planner, FiguresAddUp) {
 
 // A long step is a short one and so many times what a further micro-batch adds.
 TEST(Planner, EstimatesAreCloseToWholePlans) {
-  Planner planner(recipe_of("deepseek-v2-lite.yaml", {"train.global_batch=256"}), small_cluster(), {});
-  for (const PlanLayout& layout : {PlanLayout{.pipeline = 1, .expert = 8, .pairs = true},
-                                   PlanLayout{.pipeline = 4, .expert = 4, .schedule = "dualpipe"},
-                                   PlanLayout{.pipeline = 2, .expert = 8, .schedule = "interleaved", .chunks = 2}}) {
+  Planner planner(recipe_of("deepseek-v2-lite.yaml", {"train.global_batch=256"}), small_cluster(),
+                  {});
+  for (const PlanLayout& layout :
+       {PlanLayout{.pipeline = 1, .expert = 8, .pairs = true},
+        PlanLayout{.pipeline = 4, .expert = 4, .schedule = "dualpipe"},
+        PlanLayout{.pipeline = 2, .expert = 8, .schedule = "interleaved", .chunks = 2}}) {
     const StepFigures estimate = planner.estimate(layout), whole = planner.plan(layout).figures;
     EXPECT_NEAR(estimate.seconds, whole.seconds, 0.01 * whole.seconds) << to_string(layout);
     EXPECT_NEAR(estimate.far_bytes, whole.far_bytes, 1e-6 * whole.far_bytes);
-    EXPECT_NEAR(double(estimate.memory.total()), double(whole.memory.total()), 0.01 * double(whole.memory.total()));
+    EXPECT_NEAR(double(estimate.memory.total()), double(whole.memory.total()),
+                0.01 * double(whole.memory.total()));
   }
 }
 
-// Nothing is left behind by a micro-batch, wherever stages are cut: the peak of a long step is that of a short one.
+// Nothing is left behind by a micro-batch, wherever stages are cut: the peak of a long step is that
+// of a short one.
 TEST(Planner, MemoryDoesNotGrowWithMicroBatches) {
-  for (const char* layout : {"parallel.pipeline=32", "parallel.pipeline=16", "parallel.pipeline=8"}) {
+  for (const char* layout :
+       {"parallel.pipeline=32", "parallel.pipeline=16", "parallel.pipeline=8"}) {
     std::vector<int64_t> peaks;
     for (const char* batch : {"train.global_batch=7680", "train.global_batch=15360"}) {
-      Planner planner(recipe_of("deepseek-v3.yaml", {layout, batch, "parallel.expert=32"}), load_cluster("h800-2048"), {});
+      Planner planner(recipe_of("deepseek-v3.yaml", {layout, batch, "parallel.expert=32"}),
+                      load_cluster("h800-2048"), {});
       peaks.push_back(planner.plan(layout_of(planner.recipe())).figures.memory.total());
     }
     EXPECT_EQ(peaks[0], peaks[1]) << layout;
@@ -93,7 +103,8 @@ TEST(Search, FindsWhatTryingEverythingFinds) {
     for (const int64_t expert : {2, 4, 8, 16})
       for (const char* schedule : {"1f1b", "zb1p"})
         for (const bool pairs : {false, true}) {
-          const PlanLayout layout{.pipeline = pipeline, .expert = expert, .schedule = schedule, .pairs = pairs};
+          const PlanLayout layout{
+              .pipeline = pipeline, .expert = expert, .schedule = schedule, .pairs = pairs};
           try {
             const StepFigures figures = planner.estimate(layout);
             if (figures.memory.total() <= planner.usable_memory()) {
@@ -113,7 +124,8 @@ TEST(Search, SaysWhatTheSmallestNeedsWhereNothingFits) {
   EXPECT_TRUE(search.fitting.empty());
   EXPECT_GT(search.num_too_large, 0);
   EXPECT_GT(search.smallest.figures.memory.total(), planner.usable_memory());
-  const std::string text = to_text({.planner = &planner, .question = {.tokens = 1e9}, .why_not_asked = "", .search = &search});
+  const std::string text = to_text(
+      {.planner = &planner, .question = {.tokens = 1e9}, .why_not_asked = "", .search = &search});
   EXPECT_NE(text.find("none fits"), std::string::npos) << text;
 }
 
@@ -137,7 +149,8 @@ TEST(Search, NarrowestLinkIsWhereTheStepBeginsToGrow) {
 
 TEST(Plan, RunFiguresFollowTheirDefinition) {
   Planner planner(recipe_of("deepseek-v3.yaml"), load_cluster("h800-2048"), {});
-  // The published step: 19.926 s are 272.8 B tokens a day and an MFU of 38.94%, with causal attention.
+  // The published step: 19.926 s are 272.8 B tokens a day and an MFU of 38.94%, with causal
+  // attention.
   const RunFigures run = run_figures(planner, 19.926, {.tokens = 1e12, .price = 2});
   EXPECT_NEAR(run.tokens_per_second * 86400, 272.8e9, 0.05e9);
   EXPECT_NEAR(run.mfu, 0.3894, 0.0015);
@@ -150,7 +163,8 @@ TEST(Plan, ReadsTokens) {
   EXPECT_EQ(read_tokens("500B"), 500e9);
   EXPECT_EQ(read_tokens("2.3M"), 2.3e6);
   EXPECT_EQ(read_tokens("4096"), 4096);
-  for (const char* wrong : {"", "T", "14.8 T", "-3B", "1e400", "12X", "0"}) EXPECT_THROW(read_tokens(wrong), RecipeError);
+  for (const char* wrong : {"", "T", "14.8 T", "-3B", "1e400", "12X", "0"})
+    EXPECT_THROW(read_tokens(wrong), RecipeError);
 }
 
 }  // namespace

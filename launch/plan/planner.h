@@ -59,8 +59,9 @@ class Planner {
 
   // The whole step. Errors: RecipeError when the layout does not fit (check_plan_layout).
   PlannedStep plan(const PlanLayout& layout);
-  // The same figures sooner: a step of many micro-batches is as long as one of few plus what each
-  // further one adds, found from two short steps. Memory does not depend on how many they are.
+  // The same figures sooner, within a few percent: a step of many micro-batches is as long as one
+  // of few plus what each further one adds, found from two short steps. Memory does not depend on
+  // how many they are.
   StepFigures estimate(const PlanLayout& layout);
   // The least time a position's compute can take, over the positions' largest; no schedule is
   // faster. Nothing is lowered.

@@ -70,7 +70,7 @@ TEST(Planner, EstimatesAreCloseToWholePlans) {
         PlanLayout{.pipeline = 4, .expert = 4, .schedule = "dualpipe"},
         PlanLayout{.pipeline = 2, .expert = 8, .schedule = "interleaved", .chunks = 2}}) {
     const StepFigures estimate = planner.estimate(layout), whole = planner.plan(layout).figures;
-    EXPECT_NEAR(estimate.seconds, whole.seconds, 0.01 * whole.seconds) << to_string(layout);
+    EXPECT_NEAR(estimate.seconds, whole.seconds, 0.03 * whole.seconds) << to_string(layout);
     EXPECT_NEAR(estimate.far_bytes, whole.far_bytes, 1e-6 * whole.far_bytes);
     EXPECT_NEAR(double(estimate.memory.total()), double(whole.memory.total()),
                 0.01 * double(whole.memory.total()));

@@ -89,12 +89,14 @@ Memory::Block Memory::allocate(int64_t bytes, Purpose purpose) {
   }
   account(purpose, rounded);
   if (offset + rounded > high_water_) high_water_ = offset + rounded;
+  const bool untouched = base_ != nullptr && offset >= untouched_from_;
+  untouched_from_ = std::max(untouched_from_, offset + rounded);
   std::byte* data = base_ == nullptr ? nullptr : base_ + offset;
   if (data != nullptr) {
     guard_up_to(offset + rounded);
     ASAN_UNPOISON_MEMORY_REGION(data, bytes);
   }
-  return {offset, rounded, data};
+  return {offset, rounded, data, untouched};
 }
 
 void Memory::release(const Block& block, Purpose purpose) {

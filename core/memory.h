@@ -48,6 +48,7 @@ class Memory {
     int64_t offset = 0;
     int64_t bytes = 0;  // rounded up to the alignment
     std::byte* data = nullptr;  // null on `meta`
+    bool untouched = false;     // on `cpu`: no block has been here before, so its bytes are zero and cost no RAM yet
   };
   // Contents are not initialised. Throws DataError when the range is exhausted.
   Block allocate(int64_t bytes, Purpose purpose);
@@ -72,6 +73,7 @@ class Memory {
   std::set<std::pair<int64_t, int64_t>> by_size_;   // {bytes, offset}
   MemoryUse live_, at_peak_, peaks_;
   int64_t high_water_ = 0;
+  int64_t untouched_from_ = 0;  // like high_water_, but never lowered
   int64_t guarded_ = 0;  // with AddressSanitizer: bytes from the start whose access is checked so far
 };
 

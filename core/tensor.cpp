@@ -53,6 +53,8 @@ Device Tensor::device() const {
   return storage_->memory->device();
 }
 
+bool Tensor::untouched() const { return storage_->block.untouched; }
+
 int64_t Tensor::rows() const {
   int64_t product = 1;
   for (int dim = 0; dim + 1 < shape_.rank(); ++dim) product *= shape_[dim];

@@ -50,6 +50,7 @@ class Tensor {
   int64_t rows() const;
   int64_t cols() const { return shape_.rank() == 0 ? 1 : shape_[shape_.rank() - 1]; }
   int64_t row_stride() const { return row_stride_; }  // in elements; cols() when contiguous
+  bool untouched() const;  // at birth: its bytes were zero already (see Memory::Block)
   bool unique() const { return storage_.use_count() == 1; }  // no other handle shares the storage
   bool contiguous() const { return row_stride_ == cols() || rows() <= 1; }
 

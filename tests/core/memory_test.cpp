@@ -40,6 +40,31 @@ TEST(Memory, MetaAndCpuGiveTheSameOffsets) {
   }
 }
 
+// Zeros on memory that no block has had yet need no writing; on reused memory they do.
+TEST(Memory, KnowsWhatNobodyHasTouched) {
+  Memory memory(Device::cpu);
+  const auto a = memory.allocate(1000, Purpose::workspace);
+  EXPECT_TRUE(a.untouched);
+  a.data[999] = std::byte{1};
+  memory.release(a, Purpose::workspace);
+  memory.reset_peaks();
+  const auto again = memory.allocate(1000, Purpose::workspace);
+  EXPECT_FALSE(again.untouched);
+  const auto over = memory.allocate(5000, Purpose::workspace);
+  EXPECT_TRUE(over.untouched);
+  memory.release(over, Purpose::workspace);
+  memory.release(again, Purpose::workspace);
+  EXPECT_FALSE(memory.allocate(9000, Purpose::workspace).untouched);  // part of it was handed out before
+  EXPECT_FALSE(Memory(Device::meta).allocate(64, Purpose::workspace).untouched);
+
+  Context context(Device::cpu, 1);
+  for (int round = 0; round < 2; ++round) {
+    Tensor tensor = context.zeros({1000}, DType::f32, Purpose::workspace);
+    for (const float value : tensor.span<float>()) ASSERT_EQ(value, 0.0f);
+    for (float& value : tensor.span<float>()) value = 1;
+  }
+}
+
 // AddressSanitizer sees what lies outside the blocks that are handed out, though all is one
 // mapping.
 TEST(MemoryDeathTest, GuardsItsBlocks) {

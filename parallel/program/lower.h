@@ -25,11 +25,11 @@ struct BucketShape {
 
 // What programs need to know of the model, the cut into stages and the shard layout.
 struct StepShape {
-  std::vector<bool> layer_is_moe;  // hidden layers, then the MTP module if there is one
+  std::vector<bool> layer_is_moe{};  // hidden layers, then the MTP module if there is one
   int num_hidden_layers = 0;
   bool has_shared_experts = false;
-  std::vector<StageLayers> stages;                // one per stage of the schedule
-  std::vector<std::vector<BucketShape>> buckets;  // [position]
+  std::vector<StageLayers> stages{};                // one per stage of the schedule
+  std::vector<std::vector<BucketShape>> buckets{};  // [position]
   Lane exchange_lane = Lane::near;  // far when expert groups span hosts
   bool exchanges = true;            // false: one rank holds all experts, nothing is sent
   int64_t microbatch_rows = 0;      // tokens of a micro-batch: rows of a message between stages

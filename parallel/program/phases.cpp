@@ -166,6 +166,8 @@ Tasks zip(ChunkPhases forward, ChunkPhases backward) {
   auto& b = backward.layers;
   const size_t zipped = std::min(f.size(), b.size());
   const size_t f_before = lone_before(f, zipped), b_before = lone_before(b, zipped);
+  // A head first: the gradient it makes is on its way while other layers run.
+  append(tasks, std::exchange(b.front().before, {}));
   for (size_t i = 0; i < b_before; ++i) run_backward(tasks, std::move(b[i]));
   for (size_t i = 0; i < f_before; ++i) run_forward(tasks, std::move(f[i]));
   for (size_t i = 0; i < zipped; ++i)

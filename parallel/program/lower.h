@@ -42,7 +42,7 @@ struct StepShape {
 // One program per position. The boundary of the step before (gradient norm, commit, update, weight gathers, packing) comes
 // first, unless `with_boundary` is false as in a run's first step; then the schedule, with one gradient reduction per
 // bucket after its last contribution. REQUIRES: check_schedule has passed.
-// Errors: RecipeError when the shape does not fit the schedule.
+// Errors: RecipeError when the shape does not fit the schedule, or when a chunk does not take its micro-batches in order.
 std::vector<Program> lower_step(const StepShape& shape, const Schedule& schedule, bool with_boundary);
 // The boundary alone: before checkpoints, evaluation and export.
 std::vector<Program> lower_settle(const StepShape& shape);

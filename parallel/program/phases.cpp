@@ -190,28 +190,25 @@ Tasks lone(const ChunkWalk& walk, Work work) {
   return tasks;
 }
 
-// Sums over micro-batches have the same bits under every schedule only when their terms come in one
-// order.
+// Gradients and losses are sums over micro-batches; they have the same bits under every schedule
+// only when their terms come in one order.
 void require_fifo(const Schedule& schedule, int position) {
-  std::map<int, std::pair<std::vector<int>, std::vector<int>>>
-      orders;  // [chunk]: input, weight gradients
+  std::map<std::pair<int, Pass>, int> latest;  // [chunk, pass]: micro-batch
+  const auto check = [&](const Slot& slot, Pass pass, const char* what) {
+    const auto [found, is_new] = latest.try_emplace({slot.chunk, pass}, slot.microbatch);
+    if (!is_new && slot.microbatch < found->second)
+      throw RecipeError(fmt::format(
+          "schedule {}: position {}, {}: {} of micro-batch {} comes after that of {}; a chunk must "
+          "take its micro-batches in order, also in the weight gradients it puts off",
+          schedule.name, position, to_string(slot), what, slot.microbatch, found->second));
+    found->second = slot.microbatch;
+  };
   for (const Slot& slot : schedule.slots[static_cast<size_t>(position)]) {
-    auto& [input, weight] = orders[slot.chunk];
+    if (slot.work == Work::forward) check(slot, Pass::forward, "the forward");
     if (slot.work == Work::backward || slot.work == Work::input_gradient)
-      input.push_back(slot.microbatch);
+      check(slot, Pass::input_gradient, "the input gradient");
     if (slot.work == Work::backward || slot.work == Work::weight_gradient)
-      weight.push_back(slot.microbatch);
-  }
-  for (const auto& [chunk, order] : orders) {
-    const auto& [input, weight] = order;
-    const auto [in, out] = std::mismatch(input.begin(), input.end(), weight.begin(), weight.end());
-    if (in == input.end() && out == weight.end()) continue;
-    throw RecipeError(fmt::format(
-        "[schedule {}] position {}, chunk {}: weight gradients come in another order of "
-        "micro-batches than input gradients "
-        "({} where {} is next); each chunk must finish them first in, first out",
-        schedule.name, position, chunk, out == weight.end() ? "none" : fmt::format("W{}", *out),
-        in == input.end() ? "none" : fmt::format("W{}", *in)));
+      check(slot, Pass::weight_gradient, "the weight gradient");
   }
 }
 

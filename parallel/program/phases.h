@@ -13,8 +13,10 @@
 //   attention.I              combine.F
 //   attention.W              combine.I of the next layer
 // A dense layer's MLP stands where the experts do. When one chunk has more layers than the other,
-// the ones without exchanges run alone, as far as that can be chosen. Source of the order:
-// DeepSeek-V3 report, section 3.2.1, figure 4, and the published profile of a training step.
+// the ones without exchanges run alone, as far as that can be chosen.
+//
+// Source of the order: DeepSeek-V3 report, section 3.2.1, figure 4, and the published profile of a
+// training step.
 #pragma once
 
 #include <vector>
@@ -24,8 +26,8 @@
 namespace strait {
 
 // One program per position: compute tasks only, no edges.
-// Errors: RecipeError when a chunk's weight gradients would not come in the order of its input
-// gradients.
+// Errors: RecipeError when a chunk does not take its micro-batches in order, in forward, input or
+// weight gradient.
 std::vector<Program> lay_out_phases(const StepShape& shape, const Schedule& schedule);
 
 }  // namespace strait

@@ -94,16 +94,39 @@ TEST_F(LowerErrors, Buckets) {
   expect_refused("belongs to layer 7, which is not there");
 }
 
+// Swaps the micro-batches of the last two slots of this kind at the last position.
+void swap_last(Schedule& schedule, Work work) {
+  std::vector<Slot*> of_kind;
+  for (Slot& slot : schedule.slots.back())
+    if (slot.work == work) of_kind.push_back(&slot);
+  ASSERT_GE(of_kind.size(), 2u);
+  std::swap(of_kind[of_kind.size() - 2]->microbatch, of_kind.back()->microbatch);
+}
+
 TEST_F(LowerErrors, WeightGradientsOutOfOrder) {
   schedule_ = schedule_zb1p({.positions = 2, .microbatches = 4});
   shape_ = uneven_shape(schedule_, {});
-  std::vector<Slot>& slots = schedule_.slots[1];
-  std::vector<Slot*> weights;
-  for (Slot& slot : slots)
-    if (slot.work == Work::weight_gradient) weights.push_back(&slot);
-  ASSERT_GE(weights.size(), 2u);
-  std::swap(weights[weights.size() - 2]->microbatch, weights.back()->microbatch);
-  expect_refused("weight gradients come in another order of micro-batches than input gradients");
+  swap_last(schedule_, Work::weight_gradient);
+  check_schedule(schedule_);
+  expect_refused("the weight gradient of micro-batch 2 comes after that of 3");
+}
+
+TEST_F(LowerErrors, MicrobatchesOutOfOrder) {
+  const Schedule lone = schedule_1f1b({.microbatches = 3});
+  shape_ = uneven_shape(lone, {});
+  schedule_ = lone;
+  swap_last(schedule_, Work::forward);
+  swap_last(schedule_, Work::backward);
+  check_schedule(schedule_);
+  expect_refused("the forward of micro-batch 1 comes after that of 2");
+  schedule_.slots = {{{Work::forward, 0},
+                      {Work::forward, 1},
+                      {Work::forward, 2},
+                      {Work::backward, 0},
+                      {Work::backward, 2},
+                      {Work::backward, 1}}};
+  check_schedule(schedule_);
+  expect_refused("the input gradient of micro-batch 1 comes after that of 2");
 }
 
 TEST_F(LowerErrors, BoundaryAlone) {

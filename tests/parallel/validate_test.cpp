@@ -4,10 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <tuple>
 
 #include "core/errors.h"
+#include "core/scramble.h"
+#include "parallel/pipeline/pairing.h"
 #include "parallel/pipeline/schedules.h"
 #include "parallel/program/happens_before.h"
 #include "parallel/program/rendezvous.h"
@@ -20,9 +23,11 @@ namespace {
 using Texts = std::vector<std::string>;
 
 struct Step {
-  explicit Step(const char* name, int positions, int microbatches, const ShapeOptions& options = {},
-                bool with_boundary = true)
-      : schedule(make_schedule(name, {.positions = positions, .microbatches = microbatches})),
+  Step(const char* name, int positions, int microbatches, const ShapeOptions& options = {})
+      : Step(make_schedule(name, {.positions = positions, .microbatches = microbatches}), options) {
+  }
+  Step(Schedule of, const ShapeOptions& options, bool with_boundary = true)
+      : schedule(std::move(of)),
         shape(shape_for(schedule, options)),
         boundary(with_boundary),
         programs(lower_step(shape, schedule, with_boundary)) {}
@@ -96,17 +101,85 @@ TEST(Validate, LoweredStepsAreProven) {
               make_schedule(name, {.positions = positions, .microbatches = 2 * positions});
           if (schedule.num_stages == 1 && options.mtp && (layers == 1 || options.mtp_alone))
             continue;
-          for (const bool boundary : {false, true}) {
-            const Step step(name.c_str(), positions, 2 * positions, options, boundary);
-            const std::string which =
-                fmt::format("{} at {} positions, {} layers a stage, variant {}", name, positions,
-                            layers, variant);
-            EXPECT_EQ(step.problems(), Texts{}) << which;
-            if (boundary && positions < 6) {
-              EXPECT_EQ(brute_problem(step), "") << which;
+          for (const bool boundary : {false, true})
+            for (const bool paired : {false, true}) {
+              const Step step(paired ? pair_schedule(schedule).schedule : schedule, options,
+                              boundary);
+              const std::string which =
+                  fmt::format("{} at {} positions, {} layers a stage, variant {}, paired {}", name,
+                              positions, layers, variant, paired);
+              EXPECT_EQ(step.problems(), Texts{}) << which;
+              if (boundary && positions < 6 && paired == (layers == 3)) {
+                EXPECT_EQ(brute_problem(step), "") << which;
+              }
             }
-          }
         }
+}
+
+// Stages dealt out at random, a stage's two copies to two positions; then whatever can run next, at
+// random, the micro-batches of a chunk in order.
+Schedule random_schedule_in_order(uint64_t seed) {
+  uint64_t state = seed << 32;
+  const auto below = [&](int count) {
+    return static_cast<int>(splitmix(++state) % static_cast<uint64_t>(count));
+  };
+  Schedule s;
+  s.name = fmt::format("random {}", seed);
+  s.num_stages = 1 + below(6);
+  s.num_copies = 1 + below(2);
+  s.num_microbatches = s.num_copies * (1 + below(4));
+  const int positions = s.num_copies + below(std::clamp(s.num_stages + 1 - s.num_copies, 1, 3));
+  s.chunks.resize(static_cast<size_t>(positions));
+  s.slots.resize(static_cast<size_t>(positions));
+  for (int stage = 0; stage < s.num_stages; ++stage) {
+    const int first = stage < positions ? stage : below(positions);
+    for (int copy = 0; copy < s.num_copies; ++copy) {
+      const int position = (first + copy * (1 + below(positions - s.num_copies + 1))) % positions;
+      s.chunks[static_cast<size_t>(position)].push_back({.stage = stage, .copy = copy});
+    }
+  }
+  // Of a stage's copy: its next micro-batch for F, I and W.
+  std::vector<std::array<int, 3>> next(static_cast<size_t>(s.num_stages * s.num_copies));
+  const int per_copy = s.num_microbatches / s.num_copies;
+  const auto at = [&](int stage, int copy) -> std::array<int, 3>& {
+    return next[static_cast<size_t>(copy * s.num_stages + stage)];
+  };
+  for (int left = 3 * s.num_stages * s.num_microbatches; left > 0;) {
+    const int stage = below(s.num_stages), copy = below(s.num_copies), work = below(4);
+    auto& [forward, input, weight] = at(stage, copy);
+    Slot slot;
+    if (work == 0) {
+      if (forward == per_copy || (stage > 0 && at(stage - 1, copy)[0] <= forward)) continue;
+      slot = {.work = Work::forward, .microbatch = forward++};
+    } else if (work == 3) {
+      if (weight == input) continue;
+      slot = {.work = Work::weight_gradient, .microbatch = weight++};
+    } else {
+      const bool ready = stage + 1 == s.num_stages || at(stage + 1, copy)[1] > input;
+      if (input == forward || !ready || (work == 2 && weight != input)) continue;
+      slot = {.work = work == 1 ? Work::input_gradient : Work::backward, .microbatch = input++};
+      if (work == 2) ++weight, --left;
+    }
+    --left;
+    const ChunkPlace place = s.place_of(stage, copy);
+    slot.microbatch += copy * per_copy;
+    slot.chunk = place.chunk;
+    s.slots[static_cast<size_t>(place.position)].push_back(slot);
+  }
+  return s;
+}
+
+TEST(Validate, LoweredStepsOfRandomSchedulesAreProven) {
+  for (uint64_t seed = 0; seed < 200; ++seed) {
+    Schedule schedule = random_schedule_in_order(seed);
+    if (seed % 2 == 1) schedule = pair_neighbours(schedule);
+    check_schedule(schedule);
+    const ShapeOptions options{
+        .layers_per_stage = 2, .mtp = seed % 3 == 0, .waves = 1 + static_cast<int>(seed % 4) / 3};
+    const Step step(schedule, options);
+    EXPECT_EQ(step.problems(), Texts{}) << schedule.name;
+    EXPECT_EQ(brute_problem(step), "") << schedule.name;
+  }
 }
 
 TEST(Validate, PiecesOfWork) {

@@ -7,9 +7,6 @@
 #include "core/ops/elementwise.h"
 
 namespace strait {
-namespace {
-constexpr int64_t kChunkTokens = 512;  // 16 MiB of FP32 logits at a vocabulary of 8,192
-}
 
 Objective next_token_objective(Tensor targets_T) {
   return [targets_T = std::move(targets_T)](Context& ctx, Tensor& logits_CV, int64_t first,
@@ -32,15 +29,15 @@ HeadPhase head_forward(const LayerContext& run, Parameter& norm, Parameter& head
   phase.hidden = phase.segment->input(hidden);
   phase.normed =
       rms_norm(*phase.segment, phase.hidden, norm, run.model->settings.rms_norm_eps, run.model->compute);
-  const int64_t tokens = hidden.rows(), vocabulary = head.num_rows();
+  const int64_t tokens = hidden.rows(), vocabulary = head.num_rows(), chunk = run.head_chunk_tokens;
   const bool training = run.mode == Mode::training;
   phase.nll = ctx.empty({tokens}, DType::f32, Purpose::activations);
   if (training) phase.d_normed = ctx.empty({tokens, hidden.cols()}, DType::f32, Purpose::activations);
   const Tensor nll_T1 = phase.nll.view({tokens, 1});
   const Tensor space =
-      ctx.empty({std::min(kChunkTokens, tokens), vocabulary}, DType::f32, Purpose::workspace);
-  for (int64_t first = 0; first < tokens; first += kChunkTokens) {
-    const int64_t count = std::min(kChunkTokens, tokens - first);
+      ctx.empty({std::min(chunk, tokens), vocabulary}, DType::f32, Purpose::workspace);
+  for (int64_t first = 0; first < tokens; first += chunk) {
+    const int64_t count = std::min(chunk, tokens - first);
     Tensor logits = space.slice_rows(0, count);
     const Tensor x = phase.normed.get().slice_rows(first, count);
     linear(ctx, x, head.packed, logits);

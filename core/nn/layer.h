@@ -27,6 +27,7 @@ struct LayerContext {
   int64_t sequence_length = 0;
   double balance_alpha = 0;
   int64_t sequences_of_step = 1;  // over all ranks: the balance loss is a mean over them
+  int64_t head_chunk_tokens = 512;  // whose logits exist at once: 16 MiB of FP32 at a vocabulary of 8,192
 };
 
 // What the settings mean for the router.

@@ -29,6 +29,7 @@ LayerContext layer_context(const EngineSettings& settings, Context& ctx, const M
   run.softmax_scale = attention_softmax_scale(s.qk_nope_head_dim + s.qk_rope_head_dim, yarn);
   run.recompute = settings.recompute;
   run.sequence_length = settings.sequence_length;
+  run.head_chunk_tokens = settings.head_chunk_tokens;
   run.balance_alpha = settings.training ? settings.balance.sequence_loss_alpha : 0;
   return run;
 }
@@ -192,6 +193,7 @@ void Engine::compute(const Task& task) {
 }
 
 OperationPtr Engine::transfer(const Task& task) {
+  if (comm_ == nullptr && task_watcher_) task_watcher_(task);
   const auto exchange = [&]() -> ExpertExchange& { return *layers_[static_cast<size_t>(task.layer)].exchange; };
   switch (task.kind) {
     case Kind::commit: return comm_ ? commit() : nullptr;

@@ -34,6 +34,7 @@ struct EngineSettings {
   int64_t sequence_length = 0;
   int64_t micro_batch = 1;       // sequences
   int64_t num_microbatches = 1;  // of this rank in one step
+  int64_t head_chunk_tokens = 512;  // whose logits exist at once
   int num_threads = 1;
   bool training = true;
 };
@@ -86,7 +87,8 @@ class Engine {
     logits_watcher_ = std::move(watcher);
   }
 
-  // Is told each compute task before it starts, so that others can say where this rank is.
+  // Is told each compute task before it starts, so that others can say where this rank is; without a communication
+  // thread each transfer too.
   void watch_tasks(std::function<void(const Task& task)> watcher) { task_watcher_ = std::move(watcher); }
 
   // Is told when work at the end of `layer` starts and when it is over: the sum that is the layer's output (forward),

@@ -26,13 +26,20 @@ int layer_of(const Parameter& parameter) {
                                              : -1;
 }
 
-// Bytes of the copies that GEMMs read.
-int64_t packed_bytes(const Parameter& parameter, const BucketSettings& settings, bool multiplies) {
-  if (!multiplies) return 0;
-  const bool is_fp8 = settings.precision == Precision::fp8 && parameter.dtype == DType::bf16 &&
-                      parameter.name != "lm_head" && parameter.role != Role::embedding;
+// Whether GEMMs multiply codes of it.
+bool is_fp8(const Parameter& parameter, const BucketSettings& settings) {
+  const bool is_linear = parameter.role == Role::linear || parameter.role == Role::expert_stack;
+  return settings.precision == Precision::fp8 && is_linear && parameter.dtype == DType::bf16 &&
+         parameter.name != "lm_head";
+}
+
+// Bytes of what GEMMs read in place of the weights.
+int64_t packed_bytes(const Parameter& parameter, const BucketSettings& settings) {
   // Codes for the products of both directions, with a scale for every 128 x 128 block.
-  if (is_fp8) return parameter.shape.numel() * 2 + parameter.shape.numel() / (128 * 128) * 8;
+  if (is_fp8(parameter, settings)) {
+    const int64_t numel = parameter.shape.numel();
+    return 2 * (numel + numel / (128 * 128) * 4);
+  }
   if (!settings.packs_weights) return 0;
   Context ctx(Device::meta, 1);
   PackedWeight packed;
@@ -142,9 +149,12 @@ class Layout {
     BucketWork work{.dtype = content.parameters.front()->dtype};
     for (const Parameter* parameter : content.parameters) {
       work.numel += parameter->shape.numel();
+      if (!is_fp8(*parameter, settings_))
+        work.weight_bytes +=
+            parameter->shape.numel() * static_cast<int64_t>(size_of(parameter->dtype));
       const bool multiplies = parameter->role == Role::linear ||
                               parameter->role == Role::expert_stack || parameter == model_.head;
-      work.packed_bytes += packed_bytes(*parameter, settings_, multiplies);
+      if (multiplies) work.packed_bytes += packed_bytes(*parameter, settings_);
     }
     const bool experts = content.replicas == Replicas::expert;
     const int64_t here = experts ? settings_.data / settings_.expert : settings_.data;

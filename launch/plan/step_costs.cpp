@@ -44,6 +44,10 @@ class Recorder {
   explicit Recorder(Engine& engine) : engine_(engine) {
     engine.ctx().record_ops(&ops_);
     engine.watch_tasks([this](const Task& task) {
+      // Buffers that combine receives in belong to the layer's end, those of dispatch to the task
+      // that packed its rows.
+      if (task.kind == Kind::combine) begin(PhaseKey{task.kind, task.layer, task.pass});
+      if (task.lane != Lane::compute) return;
       if (task.microbatch != microbatch_) {
         begin(std::nullopt);
         phases_.clear();  // the last micro-batch is in a steady state
@@ -157,6 +161,12 @@ ModelWork measure_step(const StepCostSettings& settings) {
       static_cast<double>(model.hidden_size) * static_cast<double>(size_of(engine.combine_wire));
   if (settings.precision == Precision::fp8) to_fp8(work, engine);
   return work;
+}
+
+int64_t head_chunk_tokens(const Cluster& cluster) {
+  int64_t tokens = 512;
+  while (double(tokens) * 2 / cluster.bf16_peak < 8 / cluster.memory_bandwidth) tokens *= 2;
+  return tokens;
 }
 
 TokenFlops flops_per_token(EngineSettings settings) {

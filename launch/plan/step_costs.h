@@ -25,6 +25,11 @@ struct StepCostSettings {
 // (step_buckets.h). REQUIRES: a model and an expert-parallel size that passed the recipe's checks.
 ModelWork measure_step(const StepCostSettings& settings);
 
+// For EngineSettings::head_chunk_tokens. Each chunk reads and writes the head's FP32 weight
+// gradient once, 8 bytes for 2 FLOPs a token: the least power of two, 512 or more, at which that
+// takes no longer than the arithmetic at its peak.
+int64_t head_chunk_tokens(const Cluster& cluster);
+
 // FLOPs of the products (GEMMs, causal attention) of one token's forward and backward, without
 // recomputed ones. Model FLOPs utilization (MFU) is the main model's FLOP/s over the BF16 peak, as
 // DeepSeek reports it.

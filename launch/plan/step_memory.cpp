@@ -85,10 +85,14 @@ bool is_of_layer(const Task& task) { return task.lane == Lane::compute && task.m
 MemoryUse resident_memory(const ModelWork& work, int position) {
   MemoryUse use;
   for (const BucketWork& bucket : work.buckets.at(static_cast<size_t>(position))) {
-    of(use, Purpose::weights) += bucket.numel * static_cast<int64_t>(size_of(bucket.dtype));
+    of(use, Purpose::weights) += bucket.weight_bytes;
     of(use, Purpose::packed_weights) += bucket.packed_bytes;
     of(use, Purpose::gradients) += 4 * bucket.numel;
     of(use, Purpose::optimizer) += bucket.numel * (4 + 2 * work.moments_bytes) / bucket.replicas;
+    // Weights that are not kept as they are gathered: one bucket at a time.
+    const int64_t gathered = bucket.numel * static_cast<int64_t>(size_of(bucket.dtype));
+    int64_t& buffer = of(use, Purpose::communication);
+    buffer = std::max(buffer, gathered - bucket.weight_bytes);
   }
   return use;
 }

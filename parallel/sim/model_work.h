@@ -50,8 +50,9 @@ struct ExchangeBytes {
 // A bucket of the shard layout on one position.
 struct BucketWork {
   int64_t numel = 0;
-  DType dtype = DType::f32;  // of its weights
-  int64_t packed_bytes = 0;  // of the copies that GEMMs read
+  DType dtype = DType::f32;  // of its weights as they are gathered
+  int64_t weight_bytes = 0;  // of those kept like that: in FP8, linear layers keep only codes
+  int64_t packed_bytes = 0;  // of what GEMMs read in their place
   int64_t replicas = 1;      // ranks that hold a copy, all positions with a copy counted
   int64_t replicas_per_node = 1;
 };

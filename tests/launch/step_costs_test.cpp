@@ -177,5 +177,25 @@ TEST(StepCosts, ModelsWithoutDenseLayersExpertsOrMtp) {
   EXPECT_GT(product_flops(work.phase(Kind::mlp, 60, Pass::weight_gradient)), 0);
 }
 
+TEST(StepCosts, FastDevicesMakeLogitsInLongerChunks) {
+  Cluster cluster;
+  cluster.memory_bandwidth = 3.35e12;
+  cluster.bf16_peak = 989.5e12;  // 1,181 tokens break even
+  EXPECT_EQ(head_chunk_tokens(cluster), 2048);
+  cluster.bf16_peak = 1e12;
+  EXPECT_EQ(head_chunk_tokens(cluster), 512);
+  StepCostSettings settings = v3(Precision::bf16);
+  const auto gemms = [&](int64_t chunk) {
+    settings.engine.head_chunk_tokens = chunk;
+    const ModelWork work = measure_step(settings);
+    int64_t count = 0;
+    for (const TaskOp& op : work.phase(Kind::head, 60, Pass::forward).ops)
+      count += op.cost.op_class == OpClass::linear;
+    return count;
+  };
+  EXPECT_EQ(gemms(512), 3 * 8);
+  EXPECT_EQ(gemms(2048), 3 * 2);
+}
+
 }  // namespace
 }  // namespace strait

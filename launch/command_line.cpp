@@ -6,6 +6,7 @@
 
 #include "launch/commands/cluster.h"
 #include "launch/commands/data.h"
+#include "launch/commands/draw.h"
 #include "launch/commands/eval.h"
 #include "launch/commands/export.h"
 #include "launch/commands/generate.h"
@@ -135,6 +136,30 @@ void add_schedule(CLI::App& app, Chosen& chosen) {
   command->add_flag("--json", o->json, "print JSON");
 }
 
+void add_draw(CLI::App& app, Chosen& chosen) {
+  CLI::App* command = app.add_subcommand("draw", "a step as a picture, or two steps compared");
+  auto o = on_chosen(command, chosen, run_draw);
+  CLI::Option* trace = command->add_option("trace", o->trace, "a trace, as a run or --perfetto writes it")->type_name("FILE");
+  CLI::Option* schedule = command->add_option("--schedule", o->schedule, "draw the slots of this pipeline schedule")
+                              ->type_name("NAME|FILE")
+                              ->excludes(trace);
+  command->add_option("--ranks", o->ranks, "of the schedule: pipeline positions")->check(CLI::Range(1, 4096))->needs(schedule);
+  command->add_option("--micro-batches", o->microbatches, "of the schedule")->check(CLI::Range(1, 1 << 20))->needs(schedule);
+  command->add_option("--chunks", o->chunks, "of the schedule, per rank (default: what it has by itself)")
+      ->check(CLI::Range(1, 4096))
+      ->needs(schedule);
+  command->add_option("--times", o->times, "of its slots, in any unit")->capture_default_str()->needs(schedule);
+  command->add_option("--beside", o->beside, "a second schedule, or a second trace, below the first")
+      ->type_name("NAME|FILE");
+  command->add_option("--out", o->out, "the page, which needs nothing but a browser")->type_name("PAGE.html");
+  command->add_option("--perfetto", o->perfetto, "the (first) trace as JSON, for Perfetto and for --compare")->type_name("FILE");
+  command->add_option("--compare", o->compare, "rank the differences between two traces")->expected(2)->type_name("FILE")
+      ->excludes(trace)
+      ->excludes(schedule);
+  command->add_option("--top", o->top, "rows of each list of a comparison")->capture_default_str()->check(CLI::Range(0, 1 << 30));
+  command->add_flag("--json", o->json, "print JSON");
+}
+
 struct RecipeOptions {
   std::string recipe, key;
   std::vector<std::string> overrides;
@@ -260,6 +285,7 @@ int run_command_line(int argc, char** argv) {
   add_plan(app, chosen);
   add_cluster_commands(app, chosen);
   add_schedule(app, chosen);
+  add_draw(app, chosen);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -14,7 +14,7 @@ namespace strait {
 // A predicted, relative trace: one span per slot on the compute lane, named as to_string(slot), of
 // kind "forward", "backward", "input_gradient" or "weight_gradient" (a whole backward has the pass
 // of its input gradient). Both slots of a pair have its number and its time. `times`
-// [position][slot] as slot_times gives them.
+// [position][slot] as schedule_times gives them.
 Trace trace_of_slots(std::string title, const Schedule& schedule,
                      const std::vector<std::vector<SlotTime>>& times);
 

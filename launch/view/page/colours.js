@@ -2,7 +2,7 @@
 
 const kHue = {forward: [214, 68], input_gradient: [158, 48], weight_gradient: [36, 82], backward: [142, 40]};
 const kLightness = {  // of compute kinds
-  attention: 52, experts: 42, mlp: 42, shared: 64, head: 34, embed: 74,
+  attention: 52, experts: 43, mlp: 36, shared: 64, head: 28, embed: 74,
   forward: 56, backward: 42, input_gradient: 50, weight_gradient: 58,
 };
 const kBoundary = {gradient_norm: [220, 10, 62], commit: [220, 12, 44], update: [262, 22, 56], pack_weights: [262, 16, 70]};

@@ -40,6 +40,9 @@ function legendHtml(traces) {
   return parts.join('');
 }
 
+// Whether its pass says more than its name.
+function hasPass(kind) { return !isSlot(kind) && familyOf(kind, 'forward') < 6; }
+
 function sumsByKind(trace) {
   const sums = new Map();
   for (const rank of trace.ranks)
@@ -62,7 +65,8 @@ function sumsHtml(traces) {
     const rankTime = trace.end * trace.ranks.length, rows = sumsByKind(trace);
     const withBytes = rows.some(row => row.bytes > 0);
     const lines = rows.map(row => {
-      const name = isSlot(row.kind) ? row.kind.replace('_', ' ') : `${row.kind.replace('_', ' ')} <span style="color:var(--faint)">${row.pass.replace('_', ' ')}</span>`;
+      const pass = hasPass(row.kind) ? ` <span style="color:var(--faint)">${row.pass.replace('_', ' ')}</span>` : '';
+      const name = escapeHtml(row.kind.replace('_', ' ')) + pass;
       return `<tr><td><i style="background:${colourOf(row.kind, row.pass, 0).fill}"></i>${name}</td><td>${escapeHtml(row.lane)}</td>` +
         `<td>${row.count.toLocaleString('en')}</td><td>${timeText(row.time, trace.relative, 4, true)}</td><td>${percentText(row.time, rankTime)}</td>` +
         `<td>${timeText(row.time / row.count, trace.relative, 4, true)}</td><td>${timeText(row.longest, trace.relative, 4, true)}</td>` +
@@ -79,7 +83,7 @@ function tipHtml(trace, i, group) {
     ['time', `${timeText(trace.stop[i] - trace.start[i], trace.relative, 5)}`],
     ['from, to', `${timeText(trace.start[i], trace.relative, 7)}, ${timeText(trace.stop[i], trace.relative, 7)}`]];
   const kind = trace.kinds[trace.kind[i]], pass = trace.passes[trace.pass[i]].replace('_', ' ');
-  rows.push(['kind', isSlot(kind) ? kind.replace('_', ' ') : `${kind.replace('_', ' ')}, ${pass}`]);
+  rows.push(['kind', kind.replace('_', ' ') + (hasPass(kind) ? `, ${pass}` : '')]);
   if (trace.microbatch[i] >= 0) rows.push(['micro-batch', trace.microbatch[i]]);
   if (trace.layer[i] >= 0) rows.push(['layer', trace.layer[i]]);
   if (trace.ranks.some(rank => rank.groups.some(g => trace.chunk[g.end - 1] > 0)) || trace.chunk[i] > 0) rows.push(['chunk', trace.chunk[i]]);

@@ -115,19 +115,23 @@ function decodeGroup(trace, group, numbers, tick) {
   setTracks(trace, group, 1.5 * tick);
 }
 
-// Spans of one lane that overlap, as the two slots of a pair do, share its height: each gets the first free track.
+// Spans of one lane that overlap, as the two slots of a pair do, share its height: each gets the first free track. Those
+// without length overlap nothing.
 function setTracks(trace, group, tolerance) {
+  const isEmpty = i => trace.stop[i] - trace.start[i] <= tolerance;
+  trace.tracks.fill(1, group.first, group.end);
   for (let first = group.first; first < group.end;) {
     const free = [];  // per track: when it is free again
     let end = first, latest = -Infinity;
-    for (; end < group.end && (end === first || trace.start[end] < latest - tolerance); ++end) {
+    for (; end < group.end && (latest === -Infinity || trace.start[end] < latest - tolerance); ++end) {
+      if (isEmpty(end)) continue;
       let track = free.findIndex(t => t <= trace.start[end] + tolerance);
-      if (track < 0) track = Math.min(free.length, 255);
+      if (track < 0) track = Math.min(free.length, 254);
       free[track] = trace.stop[end];
       trace.track[end] = track;
       latest = Math.max(latest, trace.stop[end]);
     }
-    trace.tracks.fill(Math.min(free.length, 255), first, end);
+    for (let i = first; i < end; ++i) if (!isEmpty(i)) trace.tracks[i] = free.length;
     first = end;
   }
 }

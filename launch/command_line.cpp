@@ -139,7 +139,14 @@ void add_schedule(CLI::App& app, Chosen& chosen) {
 void add_draw(CLI::App& app, Chosen& chosen) {
   CLI::App* command = app.add_subcommand("draw", "a step as a picture, or two steps compared");
   auto o = on_chosen(command, chosen, run_draw);
-  CLI::Option* trace = command->add_option("trace", o->trace, "a trace, as a run or --perfetto writes it")->type_name("FILE");
+  CLI::Option* trace = command->add_option("trace", o->trace, "a trace, as a run or --perfetto writes it; with --cluster, a recipe")
+                           ->type_name("FILE");
+  command->add_option("--cluster", o->cluster, "draw the recipe's step as `strait plan` foresees it there")
+      ->type_name("CLUSTER")
+      ->needs(trace);
+  command->add_option("--set", o->overrides, "change a key of the recipe; may be repeated")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
   CLI::Option* schedule = command->add_option("--schedule", o->schedule, "draw the slots of this pipeline schedule")
                               ->type_name("NAME|FILE")
                               ->excludes(trace);

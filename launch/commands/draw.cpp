@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "core/errors.h"
+#include "launch/plan/planner.h"
 #include "launch/trainer/report.h"
 #include "launch/view/compare.h"
 #include "launch/view/html.h"
@@ -16,9 +17,10 @@
 #include "launch/view/time_text.h"
 #include "launch/view/trace_account.h"
 #include "parallel/pipeline/schedule_file.h"
+#include "parallel/pipeline/schedule_times.h"
 #include "parallel/pipeline/schedules.h"
 #include "parallel/pipeline/slot_costs.h"
-#include "parallel/pipeline/schedule_times.h"
+#include "recipes/cluster.h"
 
 namespace strait {
 namespace {
@@ -95,8 +97,21 @@ int run_compare(const DrawOptions& options) {
   return 0;
 }
 
+Trace trace_of_plan(const DrawOptions& options) {
+  Planner planner(load_recipe(options.trace, options.overrides), load_cluster(options.cluster), {});
+  const PlannedStep step = planner.plan(layout_of(planner.recipe()));
+  return trace_of(fmt::format("{} on {}: {}", planner.recipe().run.name, planner.cluster().name,
+                              to_string(step.layout)),
+                  step.programs, step.costs, step.simulation);
+}
+
 std::vector<Trace> traces_of(const DrawOptions& options) {
   std::vector<Trace> traces;
+  if (!options.cluster.empty()) {
+    traces.push_back(trace_of_plan(options));
+    if (!options.beside.empty()) traces.push_back(read_perfetto(options.beside));
+    return traces;
+  }
   if (!options.trace.empty()) {
     for (const std::string& path : {options.trace, options.beside})
       if (!path.empty()) traces.push_back(read_perfetto(path));

@@ -10,8 +10,11 @@
 namespace strait {
 
 struct DrawOptions {
-  std::string trace;     // a file of a trace, or:
-  std::string schedule;  // a schedule's name, or a file with one
+  std::string
+      trace;  // a file of a trace; with a cluster, a recipe whose planned step is drawn. Or:
+  std::string cluster;                 // a cluster's file or name
+  std::vector<std::string> overrides;  // of the recipe
+  std::string schedule;                // a schedule's name, or a file with one
   int ranks = 0, microbatches = 0, chunks = 0;
   std::string times = "F=1,B=2,W=1,FB=3";
   std::string beside;                // another schedule, or another file of a trace

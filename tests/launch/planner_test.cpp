@@ -77,6 +77,21 @@ TEST(Planner, EstimatesAreCloseToWholePlans) {
   }
 }
 
+// Nothing is left behind by a micro-batch, wherever stages are cut: the peak of a long step is that
+// of a short one.
+TEST(Planner, MemoryDoesNotGrowWithMicroBatches) {
+  for (const char* layout :
+       {"parallel.pipeline=32", "parallel.pipeline=16", "parallel.pipeline=8"}) {
+    std::vector<int64_t> peaks;
+    for (const char* batch : {"train.global_batch=7680", "train.global_batch=15360"}) {
+      Planner planner(recipe_of("deepseek-v3.yaml", {layout, batch, "parallel.expert=32"}),
+                      load_cluster("h800-2048"), {});
+      peaks.push_back(planner.plan(layout_of(planner.recipe())).figures.memory.total());
+    }
+    EXPECT_EQ(peaks[0], peaks[1]) << layout;
+  }
+}
+
 TEST(Search, FindsWhatTryingEverythingFinds) {
   Planner planner = small_planner();
   const Search search = search_layouts(planner);

@@ -188,6 +188,20 @@ std::unique_ptr<Comm> LocalWorld::comm(Rank rank) {
   return std::make_unique<Comm>(std::make_unique<LocalTransport>(hub_, rank), rank, hub_->hosts());
 }
 
+namespace {
+
+bool is_comm_error(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const CommError&) {
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
+}  // namespace
+
 void run_ranks(LocalWorld& world, const std::function<void(Rank, Comm&)>& fn) {
   std::mutex mutex;
   std::exception_ptr first;
@@ -200,7 +214,9 @@ void run_ranks(LocalWorld& world, const std::function<void(Rank, Comm&)>& fn) {
       } catch (...) {
         {
           std::lock_guard lock(mutex);
-          if (!first) first = std::current_exception();
+          // A rank that hears of the failure may be here before the one that failed.
+          if (!first || (is_comm_error(first) && !is_comm_error(std::current_exception())))
+            first = std::current_exception();
         }
         comm->fail(std::current_exception());
       }

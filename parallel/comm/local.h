@@ -34,7 +34,8 @@ class LocalWorld {
 };
 
 // Runs fn(rank, comm) for each rank on a thread of its own and returns when all have. An exception
-// in one makes the others' communication fail; the first one is rethrown here.
+// in one makes the others' communication fail; the first one is rethrown here, a cause before the
+// CommErrors that it makes.
 void run_ranks(LocalWorld& world, const std::function<void(Rank, Comm&)>& fn);
 void run_ranks(int num_ranks, const std::function<void(Rank, Comm&)>& fn);
 

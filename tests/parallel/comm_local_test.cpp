@@ -200,6 +200,17 @@ TEST(CommFailure, OneRankThrowsAndTheOthersAreTold) {
   EXPECT_EQ(told.load(), 3);
 }
 
+// The other rank may have its CommError before the one that failed has come to its end.
+TEST(CommFailure, TheCauseIsRethrownWhicheverComesFirst) {
+  EXPECT_THROW(run_ranks(2,
+                         [](Rank rank, Comm&) {
+                           if (rank.value == 1) throw CommError("rank 0 failed: not finite");
+                           std::this_thread::sleep_for(std::chrono::milliseconds(50));
+                           throw NumericsError("not finite");
+                         }),
+               NumericsError);
+}
+
 TEST(CommFailure, WrongSizeNamesBothRanks) {
   const std::string message = message_of([] {
     run_ranks(2, [](Rank rank, Comm& comm) {

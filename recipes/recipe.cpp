@@ -12,6 +12,7 @@
 #include <optional>
 
 #include "core/errors.h"
+#include "data/tokenizer/utf8.h"
 #include "recipes/check.h"
 #include "recipes/reader.h"
 #include "recipes/yaml_tree.h"
@@ -22,6 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kMaxRecipeBytes = 1 << 20;
+constexpr size_t kMaxProblems = 40;
 
 // A recipe while it is put together from its files and overrides.
 struct Draft {
@@ -32,25 +34,21 @@ struct Draft {
 
 std::optional<std::string> read_file(const std::string& path, const std::string& place,
                                      Problems& problems) {
-  std::error_code error;
-  if (fs::is_directory(path, error)) {
-    add_problem(problems, place, fmt::format("cannot read recipe {}: it is a folder", path));
-    return std::nullopt;
-  }
-  std::ifstream file(path, std::ios::binary);
-  if (!file) {
+  const auto refuse = [&](const std::string& why) {
     add_problem(problems, place,
-                fmt::format("cannot read recipe {}: {}", path, std::strerror(errno)));
+                place == path ? "cannot be read: " + why
+                              : fmt::format("cannot read recipe {}: {}", path, why));
     return std::nullopt;
-  }
+  };
+  std::error_code error;
+  if (fs::is_directory(path, error)) return refuse("it is a folder");
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return refuse(std::strerror(errno));
   std::string text(kMaxRecipeBytes + 1, '\0');
   file.read(text.data(), static_cast<std::streamsize>(text.size()));
   text.resize(static_cast<size_t>(file.gcount()));
-  if (text.size() > kMaxRecipeBytes) {
-    add_problem(problems, place,
-                fmt::format("cannot read recipe {}: more than {} bytes", path, kMaxRecipeBytes));
-    return std::nullopt;
-  }
+  if (text.size() > kMaxRecipeBytes)
+    return refuse(fmt::format("more than {} bytes", kMaxRecipeBytes));
   return text;
 }
 
@@ -82,17 +80,16 @@ void add_extended(Draft& draft, const YamlNode& extends, const std::string& name
 void add_text(Draft& draft, const std::string& text, const std::string& name,
               std::vector<std::string> chain) {
   chain.push_back(fs::path(name).lexically_normal().string());
-  bool not_yaml = false;
-  YamlNode tree = parse_yaml(text, name, draft.problems, not_yaml);
-  draft.incomplete |= not_yaml;
-  if (tree.kind != YamlNode::Kind::map) {
-    if (!not_yaml)
-      add_problem(
-          draft.problems, tree.place.empty() ? name : tree.place,
-          fmt::format("expected a mapping with sections like 'model:', got {}", describe(tree)));
+  std::optional<YamlNode> parsed = parse_yaml(text, name, draft.problems);
+  if (parsed && parsed->kind != YamlNode::Kind::map)
+    add_problem(
+        draft.problems, parsed->place.empty() ? name : parsed->place,
+        fmt::format("expected a mapping with sections like 'model:', got {}", describe(*parsed)));
+  if (!parsed || parsed->kind != YamlNode::Kind::map) {
     draft.incomplete = true;
     return;
   }
+  YamlNode& tree = *parsed;
   if (const YamlNode* extends = tree.find("extends")) {
     add_extended(draft, *extends, name, chain);
     std::erase_if(tree.children, [](const YamlNode& child) { return child.key == "extends"; });
@@ -112,6 +109,10 @@ void set_places(YamlNode& node, const std::string& place) {
 // "a.b=c" -> {a: {b: c}}, put on the tree.
 void add_override(Draft& draft, const std::string& text) {
   const std::string place = "--set " + text;
+  if (first_invalid_utf8(text) >= 0) {
+    add_problem(draft.problems, "--set " + with_replacements(text), "not UTF-8");
+    return;
+  }
   const size_t equals = text.find('=');
   const std::string key = text.substr(0, equals);
   if (equals == std::string::npos || key.empty() || key.front() == '.' || key.back() == '.' ||
@@ -124,9 +125,12 @@ void add_override(Draft& draft, const std::string& text) {
   if (value.empty()) {
     node.kind = YamlNode::Kind::nothing;
   } else if (std::string("[{\"'").find(value[0]) != std::string::npos) {
-    bool not_yaml = false;
-    node = parse_yaml(value, place, draft.problems, not_yaml);
-    if (not_yaml) return;
+    Problems problems;
+    std::optional<YamlNode> parsed = parse_yaml(value, "", problems);
+    for (const std::string& problem : problems)  // without its line and column in the value
+      add_problem(draft.problems, place, problem.substr(problem.find(": ") + 2));
+    if (!parsed) return;
+    node = std::move(*parsed);
   }
   for (size_t end = key.size(); end != std::string::npos;) {  // from the last word to the first
     const size_t dot = end == 0 ? std::string::npos : key.rfind('.', end - 1);
@@ -141,6 +145,16 @@ void add_override(Draft& draft, const std::string& text) {
   merge_yaml(draft.tree, node);
 }
 
+// All of them, one a line; of a text that is no recipe at all the first ones are enough.
+[[noreturn]] void throw_problems(Problems problems) {
+  if (problems.size() > kMaxProblems) {
+    const size_t more = problems.size() - kMaxProblems;
+    problems.resize(kMaxProblems);
+    problems.push_back(fmt::format("and {} more", more));
+  }
+  throw RecipeError(fmt::format("{}", fmt::join(problems, "\n")));
+}
+
 Recipe finish(Draft draft, const std::string& name, const std::vector<std::string>& overrides) {
   if (draft.tree.kind != YamlNode::Kind::map) draft.tree = {.kind = YamlNode::Kind::map};
   for (const std::string& text : overrides) add_override(draft, text);
@@ -149,8 +163,7 @@ Recipe finish(Draft draft, const std::string& name, const std::vector<std::strin
   read_settings(draft.tree, draft.incomplete, recipe, draft.problems);
   if (recipe.run.name.empty()) recipe.run.name = fs::path(name).stem().string();
   if (draft.problems.empty()) check_recipe(recipe, draft.problems);
-  if (!draft.problems.empty())
-    throw RecipeError(fmt::format("{}", fmt::join(draft.problems, "\n")));
+  if (!draft.problems.empty()) throw_problems(std::move(draft.problems));
   return recipe;
 }
 

@@ -39,8 +39,7 @@ void check(const GenerateOptions& options) {
 // The token that begins a text, then the prompt's.
 std::vector<int32_t> prompt_ids(const ModelSource& source, const Tokenizer& tokenizer,
                                 const std::string& prompt) {
-  if (const int64_t invalid = first_invalid_utf8(prompt); invalid >= 0)
-    throw DataError(fmt::format("the prompt is not UTF-8 at byte {}", invalid));
+  require_utf8(prompt, "--prompt");
   std::vector<int32_t> ids;
   const huggingface::SpecialTokens& tokens = source.tokens();
   if (prompt.empty() || tokens.bos >= 0 || tokens.eos >= 0) ids.push_back(source.start_token());

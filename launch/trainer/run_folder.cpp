@@ -65,6 +65,10 @@ void RunFolder::write_recipe(const std::string& yaml) const {
 }
 
 void RunFolder::cut_metrics_after(int64_t step) const {
+  std::error_code error;
+  const fs::file_status status = fs::status(metrics(), error);
+  if (fs::exists(status) && !fs::is_regular_file(status))
+    throw DataError(metrics() + ": is there and is not a file");
   std::ifstream file(metrics(), std::ios::binary);
   if (!file) return;
   std::string kept;

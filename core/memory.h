@@ -49,7 +49,7 @@ class Memory {
     int64_t bytes = 0;  // rounded up to the alignment
     std::byte* data = nullptr;  // null on `meta`
   };
-  // Contents are not initialised. Throws DataError when the range is exhausted.
+  // Contents are not initialised. Throws RecipeError when the range is exhausted.
   Block allocate(int64_t bytes, Purpose purpose);
   void release(const Block& block, Purpose purpose);
 

@@ -13,6 +13,9 @@
 namespace strait {
 namespace {
 
+// A step's program lists all of them; published runs have a few hundred.
+constexpr int64_t kMaxMicrobatches = 1 << 14;
+
 // Adds a problem about a key when `broken`; `text` is evaluated only then.
 class Rules {
  public:
@@ -161,6 +164,12 @@ void check_layout(const Recipe& recipe, int64_t world_size) {
                   "do: {}",
                   recipe.train.global_batch, data, recipe.train.micro_batch,
                   nearest_multiples(recipe.train.global_batch, batch_unit));
+    const int64_t microbatches = recipe.train.global_batch / batch_unit;
+    rules.require(microbatches <= kMaxMicrobatches, "train.global_batch",
+                  "{} sequences are {} micro-batches a step and rank, at most {} are planned for; "
+                  "use {} sequences or fewer, or a larger micro_batch",
+                  recipe.train.global_batch, microbatches, kMaxMicrobatches,
+                  kMaxMicrobatches * batch_unit);
   }
   if (!problems.empty()) throw RecipeError(fmt::format("{}", fmt::join(problems, "\n")));
 }

@@ -421,7 +421,8 @@ bool File::has_attribute(const std::string& object, const std::string& name) con
   bool found = false;
   state_->owner->run([&] {
     found = exists(live(*state_), object) &&
-            H5Aexists_by_name(state_->id, object.c_str(), name.c_str(), H5P_DEFAULT) > 0;
+            checked(H5Aexists_by_name(state_->id, object.c_str(), name.c_str(), H5P_DEFAULT),
+                    *state_, "looking for attribute " + name) > 0;
   });
   return found;
 }

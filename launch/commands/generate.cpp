@@ -69,6 +69,15 @@ struct Outcome {
   int64_t cache_bytes = 0;
 };
 
+int32_t next_token(const ModelSource& source, std::span<const float> logits,
+                   const SamplingSettings& sampling, uint64_t draw) {
+  try {
+    return sample_token(logits, sampling, draw);
+  } catch (const NumericsError& error) {
+    throw NumericsError(source.path() + ": " + error.what());
+  }
+}
+
 Outcome generate(ModelSource& source, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
                  const GenerateOptions& options) {
   const auto prompt_tokens = static_cast<int64_t>(prompt.size());
@@ -93,7 +102,7 @@ Outcome generate(ModelSource& source, const Tokenizer& tokenizer, std::span<cons
   Tensor logits = decoder.run(prompt);
   const Clock::time_point prompt_done = Clock::now();
   for (uint64_t draw = 0; draw < static_cast<uint64_t>(options.max_tokens); ++draw) {
-    const int32_t id = sample_token(logits.span<float>().first(vocabulary), sampling, draw);
+    const int32_t id = next_token(source, logits.span<float>().first(vocabulary), sampling, draw);
     if (id == source.tokens().eos) {
       outcome.stop = "eos";
       break;

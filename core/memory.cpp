@@ -42,7 +42,7 @@ Memory::Memory(Device device, int64_t reserve_bytes) : device_(device), reserve_
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
       if (base != MAP_FAILED) break;
     }
-    if (base == MAP_FAILED) throw DataError("[memory] cannot reserve 1 GiB of address space");
+    if (base == MAP_FAILED) throw RecipeError("[memory] cannot reserve 1 GiB of address space");
     base_ = static_cast<std::byte*>(base);
     madvise(base_, static_cast<size_t>(reserve_bytes_), MADV_HUGEPAGE);
   }
@@ -79,7 +79,7 @@ Memory::Block Memory::allocate(int64_t bytes, Purpose purpose) {
   std::lock_guard lock(mutex_);
   const auto fit = by_size_.lower_bound({rounded, 0});
   if (fit == by_size_.end())
-    throw DataError("[memory] no room for " + std::to_string(bytes) + " bytes of " + name_of(purpose));
+    throw RecipeError("[memory] no room for " + std::to_string(bytes) + " bytes of " + name_of(purpose));
   const auto [free_bytes, offset] = *fit;
   by_size_.erase(fit);
   free_.erase(offset);

@@ -50,7 +50,7 @@ class Memory {
     std::byte* data = nullptr;  // null on `meta`
     bool untouched = false;     // on `cpu`: no block has been here before, so its bytes are zero and cost no RAM yet
   };
-  // Contents are not initialised. Throws DataError when the range is exhausted.
+  // Contents are not initialised. Throws RecipeError when the range is exhausted.
   Block allocate(int64_t bytes, Purpose purpose);
   void release(const Block& block, Purpose purpose);
 

@@ -33,6 +33,8 @@ struct FieldRange {
     return (min_open ? value > min : value >= min) && (max_open ? value < max : value <= max);
   }
 };
+// "at least 1", "at least 0, below 1", "above 0"; empty: any.
+std::string range_text(const FieldRange& range);
 constexpr FieldRange between(double min, double max) { return {.min = min, .max = max}; }
 constexpr FieldRange above_up_to(double min, double max) {
   return {.min = min, .max = max, .min_open = true};

@@ -7,8 +7,12 @@
 #include <condition_variable>
 #include <exception>
 #include <mutex>
+#include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
+
+#include "core/errors.h"
 
 namespace strait {
 
@@ -39,6 +43,15 @@ struct ThreadPool::State {
     }
   }
 
+  void join() {
+    {
+      std::lock_guard lock(mutex);
+      stop = true;
+    }
+    wake.notify_all();
+    for (std::thread& thread : threads) thread.join();
+  }
+
   void work() {
     uint64_t seen = 0;
     std::unique_lock lock(mutex);
@@ -58,18 +71,18 @@ struct ThreadPool::State {
 
 ThreadPool::ThreadPool(int num_threads)
     : num_threads_(std::max(1, num_threads)), state_(std::make_unique<State>()) {
-  for (int index = 1; index < num_threads_; ++index)
-    state_->threads.emplace_back([state = state_.get()] { state->work(); });
+  try {
+    for (int index = 1; index < num_threads_; ++index)
+      state_->threads.emplace_back([state = state_.get()] { state->work(); });
+  } catch (const std::system_error& error) {
+    const size_t started = state_->threads.size() + 1;
+    state_->join();
+    throw RecipeError("cannot start " + std::to_string(num_threads_) + " compute threads, only " +
+                      std::to_string(started) + ": " + error.code().message());
+  }
 }
 
-ThreadPool::~ThreadPool() {
-  {
-    std::lock_guard lock(state_->mutex);
-    state_->stop = true;
-  }
-  state_->wake.notify_all();
-  for (std::thread& thread : state_->threads) thread.join();
-}
+ThreadPool::~ThreadPool() { state_->join(); }
 
 void ThreadPool::parallel_for(int64_t count, int64_t grain,
                               const std::function<void(int64_t, int64_t)>& body) {

@@ -13,7 +13,7 @@ namespace strait {
 
 class ThreadPool {
  public:
-  // `num_threads` counts the caller, so 1 starts no thread.
+  // `num_threads` counts the caller, so 1 starts no thread. Throws RecipeError when the system allows no such number.
   explicit ThreadPool(int num_threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

@@ -1,9 +1,13 @@
 #include "launch/command_line.h"
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <functional>
 #include <memory>
 
+#include "core/errors.h"
+#include "launch/arguments.h"
 #include "launch/commands/cluster.h"
 #include "launch/commands/data.h"
 #include "launch/commands/draw.h"
@@ -15,62 +19,100 @@
 #include "launch/commands/schedule.h"
 #include "launch/commands/train.h"
 #include "launch/commands/verify.h"
+#include "parallel/comm/mpi_environment.h"
 
 namespace strait {
 namespace {
 
+enum class Work { of_one_process, of_all_ranks };
+
 // The command that was chosen, to be run once the whole line has been understood.
-using Chosen = std::function<int()>;
+struct Chosen {
+  std::function<int()> run;
+  Work work = Work::of_one_process;
+};
 
 // A command with its options, which live as long as it does.
 template <class Options>
-std::shared_ptr<Options> on_chosen(CLI::App* command, Chosen& chosen, int (*run)(const Options&)) {
+std::shared_ptr<Options> on_chosen(CLI::App* command, Chosen& chosen, int (*run)(const Options&),
+                                   Work work = Work::of_one_process) {
   auto options = std::make_shared<Options>();
-  command->callback([options, run, &chosen] { chosen = [options, run] { return run(*options); }; });
+  command->callback([options, run, work, &chosen] {
+    chosen = {.run = [options, run] { return run(*options); }, .work = work};
+  });
   return options;
 }
 
 void add_recipe(CLI::App* command, std::string& recipe, std::vector<std::string>& overrides) {
-  command->add_option("recipe", recipe, "the recipe, a YAML file")->required()->type_name("FILE");
+  add_text(command, "recipe", recipe, "the recipe, a YAML file")->required()->type_name("FILE");
   command->add_option("--set", overrides, "change a key of the recipe; may be repeated")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
 }
 
 void add_model(CLI::App* command, std::string& model) {
-  command->add_option("--model", model, "a Hugging Face folder, a checkpoint, or a run (its newest checkpoint)")
+  add_text(command, "--model", model,
+           "a Hugging Face folder, a checkpoint, or a run (its newest checkpoint)")
       ->required()
       ->type_name("DIR");
 }
 
+void add_threads(CLI::App* command, int& threads) {
+  add_number(command,
+             {.name = "--threads",
+              .range = between(1, 4096),
+              .doc = "compute threads (default: all cores)"},
+             threads);
+}
+
+void add_local_ranks(CLI::App* command, int& ranks) {
+  add_number(command,
+             {.name = "--local-ranks",
+              .range = between(1, 256),
+              .doc = "run so many ranks as threads of this process"},
+             ranks);
+}
+
 void add_train(CLI::App& app, Chosen& chosen) {
-  CLI::App* command = app.add_subcommand("train", "train, or go on training, a model from a recipe");
-  auto o = on_chosen(command, chosen, run_train);
+  CLI::App* command =
+      app.add_subcommand("train", "train, or go on training, a model from a recipe");
+  auto o = on_chosen(command, chosen, run_train, Work::of_all_ranks);
   add_recipe(command, o->recipe, o->overrides);
-  command->add_option("--run", o->run_folder, "folder of the run (default: run.dir/run.name of the recipe)")
+  add_text(command, "--run", o->run_folder,
+           "folder of the run (default: run.dir/run.name of the recipe)")
       ->type_name("DIR");
-  command->add_flag("--dry-run", o->dry_run, "say what the run would take, and stop");
-  command->add_option("--ranks", o->planned_ranks, "of a dry run: plan for so many ranks")
-      ->check(CLI::Range(1, 1 << 20));
-  command->add_option("--local-ranks", o->local_ranks, "run so many ranks as threads of this process")
-      ->check(CLI::Range(1, 256));
+  CLI::Option* dry_run =
+      command->add_flag("--dry-run", o->dry_run, "say what the run would take, and stop");
+  add_number(command,
+             {.name = "--ranks",
+              .range = between(1, 1 << 20),
+              .doc = "of a dry run: plan for so many ranks"},
+             o->planned_ranks)
+      ->needs(dry_run);
+  add_local_ranks(command, o->local_ranks);
   command->add_flag("--json", o->json, "print lines of JSON");
-  command->footer("Under mpirun, every process is a rank. The same command again goes on from the newest checkpoint.\n"
-                  "SIGUSR1 to mpirun, or SIGTERM to a rank, saves and stops with exit code 143.");
+  command->footer(
+      "Under mpirun, every process is a rank. The same command again goes on from the newest "
+      "checkpoint.\n"
+      "SIGUSR1 to mpirun, or SIGTERM to a rank, saves and stops with exit code 143.");
 }
 
 void add_eval(CLI::App& app, Chosen& chosen) {
   CLI::App* command = app.add_subcommand("eval", "bits per byte and loss of a model on a text");
   auto o = on_chosen(command, chosen, run_eval);
   add_model(command, o->model);
-  command->add_option("--text", o->text, "a UTF-8 text")->required()->type_name("FILE");
-  command->add_option("--sequence-length", o->sequence_length, "tokens of a window (default: as trained)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
+  add_text(command, "--text", o->text, "a UTF-8 text")->required()->type_name("FILE");
+  add_number(command,
+             {.name = "--sequence-length",
+              .range = between(1, 1 << 24),
+              .doc = "tokens of a window (default: as trained)"},
+             o->sequence_length);
   command->add_option("--precision", o->precision, "of the computation (default: the model's)")
       ->check(CLI::IsMember({"fp32", "bf16"}));
-  command->add_option("--logits", o->logits, "also write the logits of the text's whole windows, as safetensors")
+  add_text(command, "--logits", o->logits,
+           "also write the logits of the text's whole windows, as safetensors")
       ->type_name("FILE");
-  command->add_option("--threads", o->threads, "compute threads (default: all cores)")->check(CLI::Range(1, 4096));
+  add_threads(command, o->threads);
   command->add_flag("--json", o->json, "print JSON");
 }
 
@@ -79,41 +121,70 @@ void add_generate(CLI::App& app, Chosen& chosen) {
   auto o = on_chosen(command, chosen, run_generate);
   add_model(command, o->model);
   command->add_option("--prompt", o->prompt, "what the text begins with")->type_name("TEXT");
-  command->add_option("--max-tokens", o->max_tokens, "stop after so many")->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
-  command->add_option("--temperature", o->temperature, "0: always the likeliest token")->capture_default_str()
-      ->check(CLI::Range(0.0, 100.0));
-  command->add_option("--top-p", o->top_p, "sample from the likeliest tokens with this much probability")
-      ->capture_default_str()
-      ->check(CLI::Range(0.0, 1.0));
-  command->add_option("--seed", o->seed, "of the sampling; the same seed gives the same text")->capture_default_str();
-  command->add_option("--threads", o->threads, "compute threads (default: all cores)")->check(CLI::Range(1, 4096));
+  add_number(command,
+             {.name = "--max-tokens",
+              .range = between(1, 1e12),
+              .doc = "stop after so many",
+              .show_default = true},
+             o->max_tokens);
+  add_number(command,
+             {.name = "--temperature",
+              .range = between(0, 100),
+              .doc = "0: always the likeliest token",
+              .show_default = true},
+             o->temperature);
+  add_number(command,
+             {.name = "--top-p",
+              .range = above_up_to(0, 1),
+              .doc = "sample from the likeliest tokens with this much probability",
+              .show_default = true},
+             o->top_p);
+  add_number(command,
+             {.name = "--seed",
+              .range = between(0, 9007199254740992.0),
+              .doc = "of the sampling; the same seed gives the same text",
+              .show_default = true},
+             o->seed);
+  add_threads(command, o->threads);
   command->add_flag("--json", o->json, "print JSON");
 }
 
 void add_export(CLI::App& app, Chosen& chosen) {
   CLI::App* command = app.add_subcommand("export", "write a model as a Hugging Face folder");
   auto o = on_chosen(command, chosen, run_export);
-  command->add_option("--from", o->from, "a checkpoint, or a run (its newest checkpoint)")->required()->type_name("DIR");
-  command->add_option("--to", o->to, "the new folder")->required()->type_name("DIR");
-  command->add_option("--dtype", o->dtype, "of the weights")->capture_default_str()
+  add_text(command, "--from", o->from, "a checkpoint, or a run (its newest checkpoint)")
+      ->required()
+      ->type_name("DIR");
+  add_text(command, "--to", o->to, "the new folder")->required()->type_name("DIR");
+  command->add_option("--dtype", o->dtype, "of the weights")
+      ->capture_default_str()
       ->check(CLI::IsMember({"bf16", "fp32"}));
 }
 
 void add_verify(CLI::App& app, Chosen& chosen) {
-  CLI::App* command = app.add_subcommand("verify", "compare the layout it is started in with one rank, step by step");
-  auto o = on_chosen(command, chosen, run_verify);
+  CLI::App* command = app.add_subcommand(
+      "verify", "compare the layout it is started in with one rank, step by step");
+  auto o = on_chosen(command, chosen, run_verify, Work::of_all_ranks);
   add_recipe(command, o->recipe, o->overrides);
-  command->add_option("--steps", o->steps, "single steps to compare, each from the same state")->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
-  command->add_option("--free-steps", o->free_steps, "steps of a run from the start that is shown beside one rank's")
-      ->capture_default_str()
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 20));
-  command->add_option("--local-ranks", o->local_ranks, "run so many ranks as threads of this process")
-      ->check(CLI::Range(1, 256));
+  add_number(command,
+             {.name = "--steps",
+              .range = between(1, 1 << 20),
+              .doc = "single steps to compare, each from the same state",
+              .show_default = true},
+             o->steps);
+  add_number(command,
+             {.name = "--free-steps",
+              .range = between(0, 1 << 20),
+              .doc = "steps of a run from the start that is shown beside one rank's",
+              .show_default = true},
+             o->free_steps);
+  add_local_ranks(command, o->local_ranks);
   command->add_flag("--json", o->json, "print JSON");
-  command->footer("Under mpirun, every process is a rank; rank 0 also computes the whole batch by itself. Uses the\n"
-                  "recipe's corpus, or made-up tokens where there is none. Exit code 5 when a gate is not held.");
+  command->footer(
+      "Under mpirun, every process is a rank; rank 0 also computes the whole batch by itself. Uses "
+      "the\n"
+      "recipe's corpus, or made-up tokens where there is none. Exit code 5 when a gate is not "
+      "held.");
 }
 
 void add_schedule(CLI::App& app, Chosen& chosen) {
@@ -174,20 +245,28 @@ struct RecipeOptions {
 };
 
 void add_recipe_commands(CLI::App& app, Chosen& chosen) {
-  CLI::App* group = app.add_subcommand("recipe", "explain recipe keys, show a recipe in full, check it");
+  CLI::App* group =
+      app.add_subcommand("recipe", "explain recipe keys, show a recipe in full, check it");
   group->require_subcommand(1);
-  CLI::App* explain = group->add_subcommand("explain", "what a key, a section, or everything means");
-  auto e = on_chosen<RecipeOptions>(explain, chosen, [](const RecipeOptions& o) { return run_recipe_explain(o.key); });
+  CLI::App* explain =
+      group->add_subcommand("explain", "what a key, a section, or everything means");
+  auto e = on_chosen<RecipeOptions>(
+      explain, chosen, [](const RecipeOptions& o) { return run_recipe_explain(o.key); });
   explain->add_option("key", e->key, "for example model.hidden_size, or model");
   CLI::App* show = group->add_subcommand("show", "the recipe with every default written out");
   auto s = on_chosen<RecipeOptions>(
       show, chosen, [](const RecipeOptions& o) { return run_recipe_show(o.recipe, o.overrides); });
   add_recipe(show, s->recipe, s->overrides);
   CLI::App* check = group->add_subcommand("check", "all problems of a recipe");
-  auto c = on_chosen<RecipeOptions>(
-      check, chosen, [](const RecipeOptions& o) { return run_recipe_check(o.recipe, o.overrides, o.ranks); });
+  auto c = on_chosen<RecipeOptions>(check, chosen, [](const RecipeOptions& o) {
+    return run_recipe_check(o.recipe, o.overrides, o.ranks);
+  });
   add_recipe(check, c->recipe, c->overrides);
-  check->add_option("--ranks", c->ranks, "also whether so many ranks can run it")->check(CLI::Range(1, 1 << 20));
+  add_number(check,
+             {.name = "--ranks",
+              .range = between(1, 1 << 20),
+              .doc = "also whether so many ranks can run it"},
+             c->ranks);
 }
 
 struct ClusterListOptions {
@@ -240,19 +319,31 @@ void add_cluster_commands(CLI::App& app, Chosen& chosen) {
 void add_prepare(CLI::App* group, Chosen& chosen) {
   CLI::App* command = group->add_subcommand("prepare", "text files to a tokenizer and a corpus");
   auto o = on_chosen(command, chosen, run_data_prepare);
-  command->add_option("--out", o->out, "the corpus's folder")->required()->type_name("DIR");
-  command->add_option("paths", o->paths, ".txt .md .pod .jsonl files, or folders of them")->required()
+  add_text(command, "--out", o->out, "the corpus's folder")->required()->type_name("DIR");
+  command->add_option("paths", o->paths, ".txt .md .pod .jsonl files, or folders of them")
+      ->required()
       ->type_name("PATH");
-  CLI::Option* vocab = command->add_option("--vocab", o->vocab, "tokens of the tokenizer that is trained")
-                           ->capture_default_str()
-                           ->check(CLI::Range(int64_t{259}, int64_t{1} << 24));
-  command->add_option("--tokenizer", o->tokenizer, "use this tokenizer.json instead")->type_name("FILE")
+  CLI::Option* vocab = add_number(command,
+                                  {.name = "--vocab",
+                                   .range = between(259, 1 << 24),
+                                   .doc = "tokens of the tokenizer that is trained",
+                                   .show_default = true},
+                                  o->vocab);
+  add_text(command, "--tokenizer", o->tokenizer, "use this tokenizer.json instead")
+      ->type_name("FILE")
       ->excludes(vocab);
-  command->add_option("--held-out", o->held_out, "share of the text kept from training")->capture_default_str()
-      ->check(CLI::Range(0.0, 0.9));
-  command->add_option("--max-document-bytes", o->max_document_bytes, "longer documents are cut at line ends")
-      ->capture_default_str()
-      ->check(CLI::Range(int64_t{64}, int64_t{1} << 40));
+  add_number(command,
+             {.name = "--held-out",
+              .range = above_up_to(0, 0.9),
+              .doc = "share of the text kept from training",
+              .show_default = true},
+             o->held_out);
+  add_number(command,
+             {.name = "--max-document-bytes",
+              .range = between(64, 1e12),
+              .doc = "longer documents are cut at line ends",
+              .show_default = true},
+             o->max_document_bytes);
   command->add_option("--source", o->source, "where the text is from; kept in the corpus");
   command->add_option("--licence", o->licence, "of the text; kept in the corpus");
   command->add_flag("--replace", o->replace, "replace a corpus that is there");
@@ -263,15 +354,21 @@ void add_data_commands(CLI::App& app, Chosen& chosen) {
   CLI::App* group = app.add_subcommand("data", "make and look at corpora");
   group->require_subcommand(1);
   add_prepare(group, chosen);
-  CLI::App* inspect = group->add_subcommand("inspect", "what a corpus holds, and whether it is whole");
+  CLI::App* inspect =
+      group->add_subcommand("inspect", "what a corpus holds, and whether it is whole");
   auto i = on_chosen(inspect, chosen, run_data_inspect);
-  inspect->add_option("corpus", i->corpus, "its folder")->required()->type_name("DIR");
+  add_text(inspect, "corpus", i->corpus, "its folder")->required()->type_name("DIR");
   inspect->add_flag("--json", i->json, "print JSON");
   CLI::App* encode = group->add_subcommand("encode", "text to token ids");
   auto e = on_chosen(encode, chosen, run_data_encode);
-  encode->add_option("--tokenizer", e->tokenizer, "tokenizer.json or its folder")->required()->type_name("FILE");
-  encode->add_option("file", e->file, "a UTF-8 text; - for standard input")->required()->type_name("FILE");
-  encode->add_flag("--special-tokens", e->add_special_tokens, "those of the tokenizer's template too");
+  add_text(encode, "--tokenizer", e->tokenizer, "tokenizer.json or its folder")
+      ->required()
+      ->type_name("FILE");
+  add_text(encode, "file", e->file, "a UTF-8 text; - for standard input")
+      ->required()
+      ->type_name("FILE");
+  encode->add_flag("--special-tokens", e->add_special_tokens,
+                   "those of the tokenizer's template too");
   encode->add_flag("--json", e->json, "print a JSON list");
 }
 
@@ -296,9 +393,14 @@ int run_command_line(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
+    throw RecipeError(describe_error(app, error));
   }
-  return chosen();
+  if (const int ranks = launched_ranks().value_or(1);
+      ranks > 1 && chosen.work == Work::of_one_process)
+    throw RecipeError(fmt::format(
+        "this is the work of one process, but mpirun has started {}; start it without mpirun", ranks));
+  return chosen.run();
 }
 
 }  // namespace strait

@@ -6,72 +6,25 @@
 #include <algorithm>
 #include <bit>
 
+#include "core/nn/model_rules.h"
 #include "optim/learning_rate.h"
 #include "recipes/rules.h"
 
 namespace strait {
 namespace {
 
-void check_attention(const ModelSettings& model, Rules& rules) {
-  rules.require(model.qk_rope_head_dim % 2 == 0, "model.qk_rope_head_dim",
-                "{} is odd, but RoPE turns channels in pairs", model.qk_rope_head_dim);
-  const RopeScaling& rope = model.rope_scaling;
-  if (rope.factor == 1) return;
-  rules.require(rope.beta_fast > rope.beta_slow, "model.rope_scaling.beta_fast",
-                "{} must be above beta_slow = {}", rope.beta_fast, rope.beta_slow);
-  rules.require(rope.original_max_position_embeddings <= model.max_position_embeddings,
-                "model.rope_scaling.original_max_position_embeddings",
-                "{} is more than max_position_embeddings = {}",
-                rope.original_max_position_embeddings, model.max_position_embeddings);
+void check_model(const Recipe& recipe, Rules& rules) {
+  for (const BrokenRule& broken : broken_rules(recipe.model))
+    rules.require(false, "model." + broken.key, "{}", broken.text);
 }
 
-void check_groups(const ModelSettings& model, Rules& rules) {
-  const int64_t experts = model.n_routed_experts, groups = model.n_group;
-  rules.require(model.topk_group <= groups, "model.topk_group", "{} is more than n_group = {}",
-                model.topk_group, groups);
-  rules.require(model.topk_method != "greedy" || groups == 1, "model.n_group",
-                "topk_method greedy knows no groups: n_group must be 1, got {}", groups);
-  if (experts % groups != 0) {
-    rules.require(false, "model.n_routed_experts",
-                  "{} experts do not split into n_group = {} groups", experts, groups);
-    return;
-  }
-  const int64_t group_size = experts / groups, reachable = group_size * model.topk_group;
-  rules.require(model.topk_method != "noaux_tc" || groups == 1 || group_size >= 2, "model.n_group",
-                "noaux_tc ranks a group by its two best experts, but {} groups of {} have {} each",
-                groups, experts, group_size);
-  rules.require(model.num_experts_per_tok <= reachable, "model.num_experts_per_tok",
-                "{} is more than the {} experts a token can reach (topk_group = {} groups of {})",
-                model.num_experts_per_tok, reachable, model.topk_group, group_size);
-}
-
-void check_experts(const Recipe& recipe, Rules& rules) {
+void check_balance(const Recipe& recipe, Rules& rules) {
   const ModelSettings& model = recipe.model;
-  rules.require(model.first_k_dense_replace <= model.num_hidden_layers,
-                "model.first_k_dense_replace", "{} is more than num_hidden_layers = {}",
-                model.first_k_dense_replace, model.num_hidden_layers);
-  const bool has_experts = model.n_routed_experts > 0;
-  const bool has_dense = !has_experts || model.first_k_dense_replace > 0;
-  rules.require(!has_dense || model.intermediate_size > 0, "model.intermediate_size",
-                "must be set: the model has dense layers");
-  if (!has_experts) {
-    rules.require(model.num_experts_per_tok == 0, "model.num_experts_per_tok",
-                  "{} of no experts: n_routed_experts is 0", model.num_experts_per_tok);
-    rules.require(model.n_shared_experts == 0, "model.n_shared_experts",
-                  "{} beside no routed experts: n_routed_experts is 0", model.n_shared_experts);
-    rules.require(recipe.parallel.expert == 1, "parallel.expert",
-                  "{} ranks share the experts, but n_routed_experts is 0", recipe.parallel.expert);
-    return;
-  }
-  rules.require(model.moe_intermediate_size > 0, "model.moe_intermediate_size",
-                "must be set: the model has experts");
-  rules.require(model.num_experts_per_tok > 0, "model.num_experts_per_tok",
-                "must be set: the model has experts");
-  rules.require(model.topk_method == "noaux_tc" || recipe.balance.bias_update_speed == 0,
+  rules.require(model.n_routed_experts == 0 || model.topk_method == "noaux_tc" ||
+                    recipe.balance.bias_update_speed == 0,
                 "balance.bias_update_speed",
                 "{} must be 0: only topk_method noaux_tc has a selection bias, the model's is {}",
                 recipe.balance.bias_update_speed, model.topk_method);
-  check_groups(model, rules);
 }
 
 void check_stages(const Recipe& recipe, Rules& rules) {
@@ -139,7 +92,11 @@ void check_run(const Recipe& recipe, Rules& rules) {
 
 void check_expert_ranks(const Recipe& recipe, Rules& rules) {
   const int64_t ranks = recipe.parallel.expert, experts = recipe.model.n_routed_experts;
-  if (experts == 0) return;
+  if (experts == 0) {
+    rules.require(ranks == 1, "parallel.expert",
+                  "{} ranks share the experts, but n_routed_experts is 0", ranks);
+    return;
+  }
   std::vector<int64_t> works;
   for (int64_t n = 1; n <= experts; n *= 2)
     if (experts % n == 0) works.push_back(n);
@@ -165,8 +122,8 @@ void check_waves(const Recipe& recipe, Rules& rules) {
 
 void check_recipe(const Recipe& recipe, Problems& problems) {
   Rules rules(recipe, problems);
-  check_attention(recipe.model, rules);
-  check_experts(recipe, rules);
+  check_model(recipe, rules);
+  check_balance(recipe, rules);
   check_schedule(recipe, rules);
   check_run(recipe, rules);
   check_expert_ranks(recipe, rules);

@@ -18,6 +18,9 @@ int64_t num_microbatches(const Recipe& recipe, int64_t world_size) {
 
 namespace {
 
+// A step's program lists all of them; published runs have a few hundred.
+constexpr int64_t kMaxMicrobatches = 1 << 14;
+
 // "12" or "8 or 16": the multiples of `unit` around value, above 0.
 std::string nearest_multiples(int64_t value, int64_t unit) {
   const int64_t below = value / unit * unit;
@@ -94,8 +97,17 @@ void check_ranks(const Recipe& recipe, int64_t world_size, Problems& problems) {
         nearest_multiples(recipe.train.global_batch, batch_unit));
     return;
   }
+  const int64_t microbatches = num_microbatches(recipe, world_size);
+  if (microbatches > kMaxMicrobatches) {
+    rules.require(false, "train.global_batch",
+                  "{} sequences are {} micro-batches a step and rank, at most {} are planned for; "
+                  "use {} sequences or fewer, or a larger micro_batch",
+                  recipe.train.global_batch, microbatches, kMaxMicrobatches,
+                  kMaxMicrobatches * batch_unit);
+    return;
+  }
   const bool has_stages = pipeline > 1 || recipe.parallel.schedule != "1f1b";
-  if (has_stages) check_stages_and_schedule(recipe, num_microbatches(recipe, world_size), problems);
+  if (has_stages) check_stages_and_schedule(recipe, microbatches, problems);
 }
 
 void throw_if_any(const Problems& problems) {

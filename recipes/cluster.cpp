@@ -69,8 +69,7 @@ Cluster finish(Document document, const std::string& name) {
         .text = written.text, .source = written.source, .place = places.of(key)};
   if (cluster.name.empty()) cluster.name = fs::path(name).stem().string();
   if (document.problems.empty()) check_cluster(cluster, places, document.problems);
-  if (!document.problems.empty())
-    throw RecipeError(fmt::format("{}", fmt::join(document.problems, "\n")));
+  if (!document.problems.empty()) throw_problems(std::move(document.problems));
   return cluster;
 }
 

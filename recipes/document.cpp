@@ -19,6 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr size_t kMaxBytes = 1 << 20;
+constexpr size_t kMaxProblems = 40;
 
 // Adds files to the tree of one document.
 class Assembler {
@@ -41,17 +42,16 @@ class Assembler {
   // chain: the files that led here.
   void add_text(const std::string& text, const std::string& name, std::vector<std::string> chain) {
     chain.push_back(fs::path(name).lexically_normal().string());
-    bool not_yaml = false;
-    YamlNode tree = parse_yaml(text, name, kind_.noun, document_.problems, not_yaml);
-    document_.incomplete |= not_yaml;
-    if (tree.kind != YamlNode::Kind::map) {
-      if (!not_yaml)
-        add_problem(
-            document_.problems, tree.place.empty() ? name : tree.place,
-            fmt::format("expected a mapping with {}, got {}", kind_.content, describe(tree)));
+    std::optional<YamlNode> parsed = parse_yaml(text, name, kind_.noun, document_.problems);
+    if (parsed && parsed->kind != YamlNode::Kind::map)
+      add_problem(
+          document_.problems, parsed->place.empty() ? name : parsed->place,
+          fmt::format("expected a mapping with {}, got {}", kind_.content, describe(*parsed)));
+    if (!parsed || parsed->kind != YamlNode::Kind::map) {
       document_.incomplete = true;
       return;
     }
+    YamlNode& tree = *parsed;
     if (const YamlNode* extends = tree.find("extends")) {
       add_extended(*extends, name, chain);
       std::erase_if(tree.children, [](const YamlNode& child) { return child.key == "extends"; });
@@ -74,7 +74,8 @@ class Assembler {
  private:
   std::nullopt_t refuse(const std::string& path, const std::string& place, const std::string& why) {
     add_problem(document_.problems, place,
-                fmt::format("cannot read {} {}: {}", kind_.noun, path, why));
+                place == path ? "cannot be read: " + why
+                              : fmt::format("cannot read {} {}: {}", kind_.noun, path, why));
     return std::nullopt;
   }
 
@@ -118,6 +119,15 @@ Document read_document(const std::string& text, const std::string& name, const D
   Document document;
   Assembler(kind, document).add_text(text, name, {});
   return document;
+}
+
+void throw_problems(Problems problems) {
+  if (problems.size() > kMaxProblems) {
+    const size_t more = problems.size() - kMaxProblems;
+    problems.resize(kMaxProblems);
+    problems.push_back(fmt::format("and {} more", more));
+  }
+  throw RecipeError(fmt::format("{}", fmt::join(problems, "\n")));
 }
 
 }  // namespace strait

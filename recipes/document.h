@@ -31,4 +31,8 @@ Document load_document(const std::string& path, const DocumentKind& kind);
 // The same from text. `name` stands for the file in messages; `extends` is relative to its folder.
 Document read_document(const std::string& text, const std::string& name, const DocumentKind& kind);
 
+// Throws RecipeError with all of them, one a line; of a text that is no such document at all the
+// first ones are enough.
+[[noreturn]] void throw_problems(Problems problems);
+
 }  // namespace strait

@@ -4,7 +4,6 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cmath>
 
 #include "recipes/quantity.h"
 #include "recipes/scalar.h"
@@ -79,7 +78,7 @@ class Reader {
  private:
   std::string unknown_key(const std::string& key, const std::string& prefix,
                           const SettingsTable& table) const {
-    std::string text = fmt::format("unknown key '{}'", key);
+    std::string text = fmt::format("unknown key '{}'", shortened(key));
     if (!prefix.empty()) text += fmt::format(" in '{}'", prefix.substr(0, prefix.size() - 1));
     std::vector<std::string> names;
     for (const Field& field : table) names.push_back(field.name);
@@ -157,7 +156,7 @@ class Reader {
     } else {
       const ReadOr<T> result = read(node.text);
       if (const T* got = std::get_if<T>(&result)) {
-        problem = range_problem(field, static_cast<double>(*got), node.text);
+        problem = range_problem(field, static_cast<double>(*got), shortened(node.text));
         if (problem.empty()) value = *got;
       } else {
         problem = std::get<std::string>(result);
@@ -237,7 +236,7 @@ class Reader {
     } else if (!field.choices.empty() && std::find(field.choices.begin(), field.choices.end(),
                                                    node.text) == field.choices.end()) {
       problem = fmt::format("expected {}{}, got '{}'", field.choices.size() > 1 ? "one of " : "",
-                            fmt::join(field.choices, ", "), node.text);
+                            fmt::join(field.choices, ", "), shortened(node.text));
     }
     if (problem.empty()) {
       text = node.text;
@@ -273,19 +272,6 @@ class Reader {
 void read_settings(const YamlNode& tree, bool incomplete, const SettingsRef& settings,
                    const ReadNotes& notes) {
   Reader(incomplete, settings, notes).read_section(tree, "", settings);
-}
-
-std::string range_text(const FieldRange& range) {
-  const auto show = [](double limit) {
-    const std::string rounded = fmt::format("{:g}", limit);  // 1e+12, but not 1.04858e+06
-    return std::get<double>(read_real(rounded)) == limit ? rounded : fmt::format("{:.17g}", limit);
-  };
-  const bool has_min = std::isfinite(range.min), has_max = std::isfinite(range.max);
-  std::string text;
-  if (has_min) text = fmt::format("{} {}", range.min_open ? "above" : "at least", show(range.min));
-  if (has_min && has_max) text += ", ";
-  if (has_max) text += fmt::format("{} {}", range.max_open ? "below" : "at most", show(range.max));
-  return text;
 }
 
 std::string range_problem(const Field& field, double value, const std::string& shown) {

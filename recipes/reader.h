@@ -33,9 +33,6 @@ void read_settings(const YamlNode& tree, bool incomplete, const SettingsRef& set
 // What is wrong with a number, or empty: "0 is out of range: at least 1 (tokens)".
 std::string range_problem(const Field& field, double value, const std::string& shown);
 
-// "at least 1", "between 0 and 1", "above 0"; empty: any.
-std::string range_text(const FieldRange& range);
-
 // Of these names the one most like the word, or empty if none is like it.
 std::string closest_name(const std::string& word, const std::vector<std::string>& names);
 

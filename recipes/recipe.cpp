@@ -1,11 +1,10 @@
 #include "recipes/recipe.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <filesystem>
 
-#include "core/errors.h"
+#include "data/tokenizer/utf8.h"
 #include "recipes/check.h"
 #include "recipes/document.h"
 #include "recipes/reader.h"
@@ -26,6 +25,10 @@ void set_places(YamlNode& node, const std::string& place) {
 // "a.b=c" -> {a: {b: c}}, put on the tree.
 void add_override(Document& draft, const std::string& text) {
   const std::string place = "--set " + text;
+  if (first_invalid_utf8(text) >= 0) {
+    add_problem(draft.problems, "--set " + with_replacements(text), "not UTF-8");
+    return;
+  }
   const size_t equals = text.find('=');
   const std::string key = text.substr(0, equals);
   if (equals == std::string::npos || key.empty() || key.front() == '.' || key.back() == '.' ||
@@ -38,9 +41,12 @@ void add_override(Document& draft, const std::string& text) {
   if (value.empty()) {
     node.kind = YamlNode::Kind::nothing;
   } else if (std::string("[{\"'").find(value[0]) != std::string::npos) {
-    bool not_yaml = false;
-    node = parse_yaml(value, place, kRecipe.noun, draft.problems, not_yaml);
-    if (not_yaml) return;
+    Problems problems;
+    std::optional<YamlNode> parsed = parse_yaml(value, "", kRecipe.noun, problems);
+    for (const std::string& problem : problems)  // without its line and column in the value
+      add_problem(draft.problems, place, problem.substr(problem.find(": ") + 2));
+    if (!parsed) return;
+    node = std::move(*parsed);
   }
   for (size_t end = key.size(); end != std::string::npos;) {  // from the last word to the first
     const size_t dot = end == 0 ? std::string::npos : key.rfind('.', end - 1);
@@ -64,8 +70,7 @@ Recipe finish(Document draft, const std::string& name, const std::vector<std::st
                 {.places = recipe.places, .problems = draft.problems});
   if (recipe.run.name.empty()) recipe.run.name = fs::path(name).stem().string();
   if (draft.problems.empty()) check_recipe(recipe, draft.problems);
-  if (!draft.problems.empty())
-    throw RecipeError(fmt::format("{}", fmt::join(draft.problems, "\n")));
+  if (!draft.problems.empty()) throw_problems(std::move(draft.problems));
   return recipe;
 }
 

@@ -7,6 +7,8 @@
 #include <charconv>
 #include <optional>
 
+#include "recipes/yaml_tree.h"
+
 namespace strait {
 namespace {
 
@@ -37,8 +39,7 @@ std::optional<std::string> take_digits(const std::string& text, size_t& at) {
 }
 
 ReadOr<Decimal> take_apart(const std::string& text, const char* wanted) {
-  const std::string shown = text.size() > 60 ? text.substr(0, 57) + "..." : text;
-  const std::string refused = fmt::format("expected {}, got '{}'", wanted, shown);
+  const std::string refused = fmt::format("expected {}, got '{}'", wanted, shortened(text));
   Decimal decimal;
   size_t at = 0;
   if (at < text.size() && (text[at] == '-' || text[at] == '+')) {
@@ -94,8 +95,9 @@ ReadOr<int64_t> read_integer(const std::string& text) {
   }
   const bool zero = decimal.digits.find_first_not_of('0') == std::string::npos;
   if (zero) return int64_t{0};
-  if (decimal.exponent < 0) return fmt::format("expected a whole number, got '{}'", text);
-  const std::string too_large = fmt::format("'{}' does not fit a 64-bit number", text);
+  if (decimal.exponent < 0)
+    return fmt::format("expected a whole number, got '{}'", shortened(text));
+  const std::string too_large = fmt::format("'{}' does not fit a 64-bit number", shortened(text));
   if (decimal.exponent > 19) return too_large;
   const std::string all = (decimal.negative ? "-" : "") + decimal.digits +
                           std::string(static_cast<size_t>(decimal.exponent), '0');
@@ -120,15 +122,15 @@ ReadOr<double> read_real(const std::string& text) {
   double value = 0;
   const auto read = std::from_chars(plain.data(), plain.data() + plain.size(), value);
   if (read.ec == std::errc::result_out_of_range)
-    return fmt::format("'{}' does not fit a 64-bit floating-point number", text);
-  if (read.ec != std::errc()) return fmt::format("expected a number, got '{}'", text);
+    return fmt::format("'{}' does not fit a 64-bit floating-point number", shortened(text));
+  if (read.ec != std::errc()) return fmt::format("expected a number, got '{}'", shortened(text));
   return value;
 }
 
 ReadOr<bool> read_bool(const std::string& text) {
   if (text == "true") return true;
   if (text == "false") return false;
-  return fmt::format("expected true or false, got '{}'", text);
+  return fmt::format("expected true or false, got '{}'", shortened(text));
 }
 
 }  // namespace strait

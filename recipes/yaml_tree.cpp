@@ -8,6 +8,8 @@
 
 #include <sstream>
 
+#include "data/tokenizer/utf8.h"
+
 namespace strait {
 namespace {
 
@@ -17,11 +19,7 @@ class TreeBuilder final : public YAML::EventHandler {
   TreeBuilder(std::string name, std::string kind, Problems& problems)
       : name_(std::move(name)), kind_(std::move(kind)), problems_(problems) {}
 
-  YamlNode take_root() {
-    while (open_.size() > 1) close();  // a parse error left them open
-    if (open_.size() == 1) close();
-    return std::move(root_);
-  }
+  YamlNode take_root() { return std::move(root_); }
 
   void OnDocumentStart(const YAML::Mark&) override {}
   void OnDocumentEnd() override {}
@@ -123,10 +121,13 @@ class TreeBuilder final : public YAML::EventHandler {
       node.key = parent.key;
       node.place = parent.key_place;
       if (node.key.empty()) return;  // already reported
-      if (const YamlNode* first = parent.node.find(node.key)) {
+      if (YamlNode* first = parent.node.find(node.key)) {
         add_problem(problems_, node.place,
                     fmt::format("key '{}' is here a second time; the first is at {}", node.key,
                                 first->place));
+        // What only the second one says is not missing.
+        if (first->kind == YamlNode::Kind::map && node.kind == first->kind)
+          merge_yaml(*first, node);
         return;
       }
     }
@@ -162,6 +163,13 @@ YamlNode* YamlNode::find(const std::string& wanted_key) {
   return const_cast<YamlNode*>(std::as_const(*this).find(wanted_key));
 }
 
+std::string shortened(const std::string& text) {
+  if (text.size() <= 60) return text;
+  size_t end = 57;
+  while (end > 0 && (static_cast<uint8_t>(text[end]) & 0xC0) == 0x80) --end;  // whole characters
+  return text.substr(0, end) + "...";
+}
+
 std::string describe(const YamlNode& node) {
   switch (node.kind) {
     case YamlNode::Kind::nothing:
@@ -173,30 +181,39 @@ std::string describe(const YamlNode& node) {
     case YamlNode::Kind::scalar:
       break;
   }
-  const std::string text = node.text.size() > 60 ? node.text.substr(0, 57) + "..." : node.text;
+  const std::string text = shortened(node.text);
   return node.quoted ? fmt::format("the quoted text \"{}\"", text) : fmt::format("'{}'", text);
 }
 
-YamlNode parse_yaml(const std::string& text, const std::string& name, const std::string& kind,
-                    Problems& problems, bool& not_yaml) {
-  TreeBuilder builder(name, kind, problems);
-  TreeBuilder rest(name, kind, problems);
+std::optional<YamlNode> parse_yaml(const std::string& text, const std::string& name,
+                                   const std::string& kind, Problems& problems) {
+  const size_t before = problems.size();
+  const auto refuse = [&](const std::string& place, const std::string& problem) {
+    problems.resize(before);
+    add_problem(problems, place, problem);
+    return std::nullopt;
+  };
+  // yaml-cpp would guess another encoding, or put U+FFFD.
+  if (const std::string problem = utf8_problem(text); !problem.empty()) {
+    problems.push_back(name + ":" + problem);
+    return std::nullopt;
+  }
+  if (const size_t zero = text.find('\0'); zero != std::string::npos)
+    return refuse(name, fmt::format("not YAML: byte 0x00 at offset {}", zero));
+  TreeBuilder builder(name, kind, problems), rest(name, kind, problems);
   try {
     std::istringstream stream(text);
     YAML::Parser parser(stream);
     parser.HandleNextDocument(builder);
     if (parser.HandleNextDocument(rest))
-      add_problem(
-          problems, name,
-          fmt::format("a {} is one YAML document, this file has more (a line '---')", kind));
+      return refuse(
+          name, fmt::format("a {} is one YAML document, this file has more (a line '---')", kind));
   } catch (const YAML::Exception& error) {
-    not_yaml = true;
     const std::string place =
         error.mark.is_null()
             ? name
             : fmt::format("{}:{}:{}", name, error.mark.line + 1, error.mark.column + 1);
-    add_problem(problems, place,
-                fmt::format("not YAML: {}{}", error.msg, tab_hint(text, error.mark.line)));
+    return refuse(place, fmt::format("not YAML: {}{}", error.msg, tab_hint(text, error.mark.line)));
   }
   return builder.take_root();
 }

@@ -3,6 +3,7 @@
 // document.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,14 +28,17 @@ struct YamlNode {
   YamlNode* find(const std::string& wanted_key);
 };
 
+// A text as messages show it: at most 60 bytes.
+std::string shortened(const std::string& text);
+
 // "a mapping", "a list", "nothing", "'abc'": for messages.
 std::string describe(const YamlNode& node);
 
 // The tree of the text. `name` stands for the file in places and problems, `kind` ("recipe") for
-// what it is. Returns what could be read; not_yaml is set when the text is not YAML from some line
-// on.
-YamlNode parse_yaml(const std::string& text, const std::string& name, const std::string& kind,
-                    Problems& problems, bool& not_yaml);
+// what it is. Where the text is not YAML, not UTF-8 or not one document, that is the only problem,
+// and there is no tree: what was read before may mean something else than it seems.
+std::optional<YamlNode> parse_yaml(const std::string& text, const std::string& name,
+                                   const std::string& kind, Problems& problems);
 
 // Puts `over` on `base`: mappings merge key by key, anything else replaces.
 void merge_yaml(YamlNode& base, const YamlNode& over);

@@ -14,6 +14,8 @@ constexpr int64_t kBlockRows = int64_t{1} << 20;
 
 hdf5::File open_checked(const std::string& folder_or_file) {
   const std::string path = corpus_file(folder_or_file);
+  if (!std::filesystem::exists(path))
+    throw DataError(path + ": is not there; `strait data prepare` makes a corpus");
   hdf5::File file = hdf5::File::open(path);
   if (!file.has_attribute("/", "format_version") || !file.has("/train"))
     throw DataError(path + ": is HDF5, but not a corpus of `strait data prepare`");

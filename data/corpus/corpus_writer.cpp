@@ -48,16 +48,19 @@ CorpusWriter::Part CorpusWriter::make_part(Split split) {
   const std::string group = fmt::format("/{}", name_of(split));
   const hdf5::Type type = info_.vocab_size <= 65536 ? hdf5::Type::u16 : hdf5::Type::u32;
   file_.create_group(group);
-  return Part{
-      .tokens = file_.create_dataset(
-          group + "/tokens",
-          {.type = type, .shape = {0}, .growing = true, .chunk_rows = kTokenChunk}),
-      .documents = file_.create_dataset(
-          group + "/documents",
-          {.type = hdf5::Type::i64, .shape = {0}, .growing = true, .chunk_rows = kOffsetChunk}),
-      .narrow = {},
-      .wide = {},
-      .offsets = {0}};
+  return Part{.tokens = file_.create_dataset(group + "/tokens", {.type = type,
+                                                                 .shape = {0},
+                                                                 .growing = true,
+                                                                 .chunk_rows = kTokenChunk,
+                                                                 .checksums = true}),
+              .documents = file_.create_dataset(group + "/documents", {.type = hdf5::Type::i64,
+                                                                       .shape = {0},
+                                                                       .growing = true,
+                                                                       .chunk_rows = kOffsetChunk,
+                                                                       .checksums = true}),
+              .narrow = {},
+              .wide = {},
+              .offsets = {0}};
 }
 
 void CorpusWriter::add(Split split, std::span<const int32_t> tokens, int64_t bytes) {

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -24,6 +26,20 @@ std::string without_slash(std::string path) {
   return path;
 }
 
+constexpr std::array<const char*, 4> kFiles = {"corpus.h5", "held_out.txt", "tokenizer.json",
+                                               "tokenizer_config.json"};
+
+// What replacing the folder would delete beside a corpus.
+void refuse_other_files(const std::string& path) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(path)) {
+    const std::string name = entry.path().filename().string();
+    if (std::ranges::find(kFiles, name) == kFiles.end())
+      throw DataError(
+          fmt::format("{}: is not a corpus's, and --replace would delete it; move it away",
+                      entry.path().string()));
+  }
+}
+
 void check_free(const std::string& path, bool replace) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
@@ -34,6 +50,7 @@ void check_free(const std::string& path, bool replace) {
     throw DataError(path + ": is a folder with other things in it; name a new one");
   if (!replace)
     throw DataError(path + ": holds a corpus already; name another folder, or say --replace");
+  refuse_other_files(path);
 }
 
 }  // namespace
@@ -44,9 +61,11 @@ bool is_corpus_folder(const std::string& path) {
 }
 
 FolderBuilder::FolderBuilder(std::string path, bool replace)
-    : path_(without_slash(std::move(path))), temporary_(temporary_name(path_)) {
+    : path_(without_slash(std::move(path))),
+      temporary_(temporary_name(path_)),
+      replace_(replace) {
   try {
-    check_free(path_, replace);
+    check_free(path_, replace_);
     fs::remove_all(temporary_);  // of a process that had this number before
     fs::create_directories(temporary_);
   } catch (const fs::filesystem_error& error) {
@@ -71,7 +90,7 @@ void FolderBuilder::publish() {
 
 // One step where the file system can exchange two names, else two.
 void FolderBuilder::swap_with_old() {
-  check_free(path_, true);
+  check_free(path_, replace_);  // it may be another one by now
   std::error_code ignored;
   if (::renameat2(AT_FDCWD, temporary_.c_str(), AT_FDCWD, path_.c_str(), RENAME_EXCHANGE) == 0) {
     published_ = true;

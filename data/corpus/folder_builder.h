@@ -12,7 +12,7 @@ class FolderBuilder {
  public:
   // Makes "<path>.partial-<process id>", and the folders above. Throws DataError when `path` is
   // there and is not an empty folder; with `replace` a corpus folder may be there too, but nothing
-  // else.
+  // else, and no file in it that is not a corpus's.
   FolderBuilder(std::string path, bool replace);
   // Removes the folder unless publish() was reached.
   ~FolderBuilder();
@@ -29,6 +29,7 @@ class FolderBuilder {
   void swap_with_old();
 
   std::string path_, temporary_;
+  bool replace_;
   bool published_ = false;
 };
 

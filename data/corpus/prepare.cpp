@@ -5,7 +5,6 @@
 #include <filesystem>
 #include <fstream>
 #include <optional>
-#include <sstream>
 #include <string_view>
 
 #include "core/errors.h"
@@ -17,6 +16,7 @@
 #include "data/corpus/input_files.h"
 #include "data/corpus/json_lines.h"
 #include "data/hdf5/durable.h"
+#include "data/hdf5/read_file.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/trainer.h"
 
@@ -158,14 +158,6 @@ class EncodedOutput {
   std::vector<Document> batch_;
   size_t batch_bytes_ = 0;
 };
-
-std::string read_file(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream content;
-  content << in.rdbuf();
-  if (!in) throw DataError(path + ": cannot be read");
-  return content.str();
-}
 
 // A tokenizer and the tokenizer_config.json that goes with it (empty: none).
 struct ConfiguredTokenizer {

@@ -64,7 +64,11 @@ void sync_file(const std::string& path) {
 
 void publish(const std::string& temporary, const std::string& path) {
   sync_file(temporary);
-  if (std::rename(temporary.c_str(), path.c_str()) != 0) fail(path, "rename", errno);
+  if (std::rename(temporary.c_str(), path.c_str()) != 0) {
+    if (errno == ENOTEMPTY || errno == EEXIST)  // another process was faster
+      throw DataError(path + ": already exists");
+    fail(path, "rename", errno);
+  }
   const std::filesystem::path folder = std::filesystem::path(path).parent_path();
   sync_file(folder.empty() ? "." : folder.string());
 }

@@ -4,6 +4,7 @@
 #include <hdf5.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <utility>
 
 #include "core/errors.h"
@@ -69,6 +70,19 @@ std::string reason() {
   throw DataError(fmt::format("{}: {} failed: {}", path, doing, why));
 }
 
+// HDF5's words for a file of another kind, or one that was cut, in plain ones.
+[[noreturn]] void fail_opening(FileState& state) {
+  const std::string why = reason();
+  if (why == "file signature not found") throw DataError(state.path + ": is not an HDF5 file");
+  unsigned long long size = 0, base = 0, wanted = 0;
+  if (std::sscanf(why.c_str(),
+                  "truncated file: eof = %llu, sblock->base_addr = %llu, stored_eof = %llu", &size,
+                  &base, &wanted) == 3)
+    throw DataError(
+        fmt::format("{}: is cut short: it has {} of {} bytes", state.path, size, base + wanted));
+  fail(state, "opening");
+}
+
 template <class Result>
 Result checked(Result result, FileState& state, const std::string& doing) {
   if (result < 0) fail(state, doing);
@@ -111,6 +125,9 @@ bool exists(hid_t file, const std::string& name) {
 hid_t access_properties() {
   const hid_t properties = H5Pcreate(H5P_FILE_ACCESS);
   H5Pset_fclose_degree(properties, H5F_CLOSE_STRONG);
+  // New files get the format in which all metadata has checksums: HDF5 may crash on the older one
+  // when it is damaged. HDF5 1.10 and later read it.
+  H5Pset_libver_bounds(properties, H5F_LIBVER_V110, H5F_LIBVER_V110);
 #if H5_VERSION_GE(1, 10, 7)
   // Readers never conflict and writers use names of their own; locks fail on many cluster file
   // systems.
@@ -138,9 +155,11 @@ void set_scalar(FileState& state, const std::string& object, const std::string& 
   checked(H5Awrite(attribute, type, value), state, doing);
 }
 
-hid_t string_type() {
+// `size`: bytes, or H5T_VARIABLE.
+hid_t string_type(size_t size) {
   const hid_t type = H5Tcopy(H5T_C_S1);
-  H5Tset_size(type, H5T_VARIABLE);
+  H5Tset_size(type, size);
+  H5Tset_strpad(type, size == H5T_VARIABLE ? H5T_STR_NULLTERM : H5T_STR_NULLPAD);
   H5Tset_cset(type, H5T_CSET_UTF8);
   return type;
 }
@@ -293,7 +312,8 @@ File File::open(const std::string& path) {
   state->path = path;
   state->owner->run([&] {
     const Scoped access(access_properties(), H5Pclose);
-    state->id = checked(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access), *state, "opening");
+    state->id = H5Fopen(path.c_str(), H5F_ACC_RDONLY, access);
+    if (state->id < 0) fail_opening(*state);
   });
   return File(std::move(state));
 }
@@ -341,7 +361,8 @@ void File::create_group(const std::string& name) {
 
 Dataset File::create_dataset(const std::string& name, const Layout& layout) {
   STRAIT_CHECK(!layout.shape.empty(), name);
-  STRAIT_CHECK(layout.chunk_rows > 0 || (!layout.growing && layout.deflate == 0), name);
+  STRAIT_CHECK(
+      layout.chunk_rows > 0 || (!layout.growing && layout.deflate == 0 && !layout.checksums), name);
   std::unique_ptr<Dataset> made;
   state_->owner->run([&] {
     const int rank = static_cast<int>(layout.shape.size());
@@ -357,6 +378,7 @@ Dataset File::create_dataset(const std::string& name, const Layout& layout) {
       if (!layout.growing) chunk[0] = std::max<hsize_t>(1, std::min(chunk[0], dims[0]));
       checked(H5Pset_chunk(properties, rank, chunk.data()), *state_, "chunks of " + name);
       if (layout.deflate > 0) H5Pset_deflate(properties, static_cast<unsigned>(layout.deflate));
+      if (layout.checksums) H5Pset_fletcher32(properties);
     }
     const hid_t id = checked(H5Dcreate2(live(*state_), name.c_str(), file_type(layout.type), space,
                                         H5P_DEFAULT, properties, H5P_DEFAULT),
@@ -389,9 +411,9 @@ void File::set_attribute(const std::string& object, const std::string& name, dou
 void File::set_attribute(const std::string& object, const std::string& name,
                          const std::string& value) {
   state_->owner->run([&] {
-    const Scoped type(string_type(), H5Tclose);
-    const char* text = value.c_str();
-    set_scalar(*state_, object, name, type, &text);
+    // Not of variable length: the heap for those has no checksums.
+    const Scoped type(string_type(std::max<size_t>(1, value.size())), H5Tclose);
+    set_scalar(*state_, object, name, type, value.c_str());
   });
 }
 
@@ -399,7 +421,8 @@ bool File::has_attribute(const std::string& object, const std::string& name) con
   bool found = false;
   state_->owner->run([&] {
     found = exists(live(*state_), object) &&
-            H5Aexists_by_name(state_->id, object.c_str(), name.c_str(), H5P_DEFAULT) > 0;
+            checked(H5Aexists_by_name(state_->id, object.c_str(), name.c_str(), H5P_DEFAULT),
+                    *state_, "looking for attribute " + name) > 0;
   });
   return found;
 }
@@ -426,11 +449,20 @@ std::string File::string_attribute(const std::string& object, const std::string&
   std::string value;
   state_->owner->run([&] {
     const Scoped attribute(open_scalar(*state_, object, name, H5T_STRING), H5Aclose);
-    const Scoped type(string_type(), H5Tclose);
-    char* text = nullptr;
-    checked(H5Aread(attribute, type, &text), *state_, "reading attribute " + name);
-    if (text != nullptr) value = text;
-    H5free_memory(text);
+    const Scoped stored(H5Aget_type(attribute), H5Tclose);
+    const std::string doing = "reading attribute " + name;
+    if (H5Tis_variable_str(stored) > 0) {  // what other programs write, and this one once did
+      const Scoped type(string_type(H5T_VARIABLE), H5Tclose);
+      char* text = nullptr;
+      checked(H5Aread(attribute, type, &text), *state_, doing);
+      if (text != nullptr) value = text;
+      H5free_memory(text);
+      return;
+    }
+    value.resize(H5Tget_size(stored));
+    const Scoped type(string_type(value.size()), H5Tclose);
+    checked(H5Aread(attribute, type, value.data()), *state_, doing);
+    value.resize(std::min(value.size(), value.find('\0')));  // the padding
   });
   return value;
 }

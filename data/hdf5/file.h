@@ -30,6 +30,7 @@ struct Layout {
   bool growing = false;        // the first dim may grow by append(); needs chunk_rows > 0
   int64_t chunk_rows = 0;      // rows of the first dim per chunk; 0: contiguous
   int deflate = 0;             // zlib level 1..9; needs chunk_rows > 0
+  bool checksums = false;      // of each chunk, compared when it is read; needs chunk_rows > 0
 };
 
 class Dataset {

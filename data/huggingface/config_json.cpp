@@ -40,34 +40,38 @@ Json rope_scaling_of(const RopeScaling& rope) {
 
 Json id_or_null(int64_t id) { return id < 0 ? Json(nullptr) : Json(id); }
 
-[[noreturn]] void refuse(const std::string& what) {
-  throw RecipeError("[export] no model class of transformers computes " + what);
-}
-
 }  // namespace
 
 double cosine_scale(const RopeScaling& rope) {
   return yarn_scale(rope.factor, rope.mscale) / yarn_scale(rope.factor, rope.mscale_all_dim);
 }
 
-void require_exportable(const ModelSettings& s) {
-  if (s.n_routed_experts == 0) return;
+std::string why_not_exportable(const ModelSettings& s) {
+  const std::string none = "no model class of transformers computes ";
+  if (s.n_routed_experts == 0) return {};
   if (s.scoring_func == "sigmoid") {
     if (s.topk_method == "group_limited_greedy" && s.topk_group < s.n_group)
-      refuse("scoring_func: sigmoid with topk_method: group_limited_greedy; use noaux_tc");
+      return none + "scoring_func: sigmoid with topk_method: group_limited_greedy; use noaux_tc";
     if (s.topk_method == "noaux_tc" && s.n_group > 1 && s.n_routed_experts / s.n_group < 2)
-      refuse(
-          fmt::format("topk_method: noaux_tc with n_group: {} of a single expert each", s.n_group));
-    return;
+      return none + fmt::format("topk_method: noaux_tc with n_group: {} of a single expert each",
+                                s.n_group);
+    return {};
   }
   if (s.topk_method == "noaux_tc")
-    refuse("scoring_func: softmax with topk_method: noaux_tc; use greedy or group_limited_greedy");
-  if (s.norm_topk_prob) refuse("scoring_func: softmax with norm_topk_prob: true");
+    return none +
+           "scoring_func: softmax with topk_method: noaux_tc; use greedy or group_limited_greedy";
+  if (s.norm_topk_prob) return none + "scoring_func: softmax with norm_topk_prob: true";
   if (s.hidden_size % s.num_attention_heads != 0)
-    refuse(
-        fmt::format("scoring_func: softmax with hidden_size: {} that is not a multiple of "
-                    "num_attention_heads: {}",
-                    s.hidden_size, s.num_attention_heads));
+    return none + fmt::format(
+                      "scoring_func: softmax with hidden_size: {} that is not a multiple of "
+                      "num_attention_heads: {}",
+                      s.hidden_size, s.num_attention_heads);
+  return {};
+}
+
+void require_exportable(const ModelSettings& settings) {
+  if (const std::string why = why_not_exportable(settings); !why.empty())
+    throw RecipeError("[export] " + why);
 }
 
 std::string to_config_json(const ModelSettings& s, const SpecialTokens& tokens, DType dtype) {

@@ -18,11 +18,12 @@ struct SpecialTokens {
   int64_t bos = -1, eos = -1, pad = -1;
 };
 
-// Throws RecipeError, naming key and value, when no class of `transformers` computes this model:
-// then it can be trained but not exported. Known: softmax scores with
-// norm_topk_prob or with noaux_tc, sigmoid scores with group_limited_greedy, noaux_tc with groups
-// of a single expert, and for softmax hidden_size not a multiple of num_attention_heads.
-void require_exportable(const ModelSettings& settings);
+// Why no class of `transformers` computes this model, naming key and value; empty when one does.
+// Known: softmax scores with norm_topk_prob or with noaux_tc, sigmoid scores with
+// group_limited_greedy, noaux_tc with groups of a single expert, and for softmax hidden_size not a
+// multiple of num_attention_heads.
+std::string why_not_exportable(const ModelSettings& settings);
+void require_exportable(const ModelSettings& settings);  // throws RecipeError with the reason
 
 // The text of config.json; `dtype` is that of the weights beside it (f32 or bf16). Calls
 // require_exportable.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/errors.h"
+#include "core/nn/model_rules.h"
 #include "data/huggingface/config_json.h"
 
 namespace strait::huggingface {
@@ -154,17 +155,22 @@ void read_experts(Keys& keys, ModelSettings& s, bool v3) {
          : s.topk_method != "greedy" && s.topk_method != "group_limited_greedy")
     keys.unsupported("topk_method", v3 ? "deepseek_v3 has noaux_tc"
                                        : "deepseek_v2 has greedy and group_limited_greedy");
+  if (s.topk_method == "greedy") s.n_group = s.topk_group = 1;  // it knows no groups
   if (!v3 && s.norm_topk_prob)
     keys.unsupported("norm_topk_prob",
                      "transformers and DeepSeek's own code read it differently for deepseek_v2");
 }
 
 // Every number of the settings must be in the range its table gives.
-void check_ranges(const ModelSettings& settings, std::vector<std::string>& problems) {
-  ModelSettings copy = settings;
-  for (const Field& field : table_of(&settings)) {
-    const FieldValue value = field.value(&copy);
+void check_ranges(const SettingsRef& settings, const std::string& prefix,
+                  std::vector<std::string>& problems) {
+  for (const Field& field : *settings.table) {
+    const FieldValue value = field.value(settings.settings);
     double number = 0;
+    if (const auto* inner = std::get_if<SettingsRef>(&value)) {
+      check_ranges(*inner, prefix + field.name + ".", problems);
+      continue;
+    }
     if (auto* const* integer = std::get_if<int64_t*>(&value))
       number = static_cast<double>(**integer);
     else if (auto* const* real = std::get_if<double*>(&value))
@@ -172,8 +178,14 @@ void check_ranges(const ModelSettings& settings, std::vector<std::string>& probl
     else
       continue;
     if (!field.range.contains(number))
-      problems.push_back(fmt::format("{}: {} is out of range", field.name, number));
+      problems.push_back(fmt::format("{}{}: {} is out of range ({})", prefix, field.name, number,
+                                     range_text(field.range)));
   }
+}
+
+void check_rules(const ModelSettings& settings, std::vector<std::string>& problems) {
+  for (const BrokenRule& broken : broken_rules(settings))
+    problems.push_back(broken.key + ": " + broken.text);
 }
 
 }  // namespace
@@ -203,7 +215,8 @@ ModelSettings from_config_json(const std::string& text, const std::string& path)
   read_experts(keys, s, v3);
   keys.integer(keys.has("num_mtp_layers") ? "num_mtp_layers" : "num_nextn_predict_layers",
                s.num_nextn_predict_layers, false);
-  if (problems.empty()) check_ranges(s, problems);
+  if (problems.empty()) check_ranges({&s, &table_of(&s)}, "", problems);
+  if (problems.empty()) check_rules(s, problems);
   if (!problems.empty()) throw DataError(fmt::format("{}: {}", path, fmt::join(problems, "; ")));
   return s;
 }
@@ -213,7 +226,7 @@ SpecialTokens special_tokens_from_config_json(const std::string& text, const std
   const auto id = [&](const char* key) -> int64_t {
     if (!json.contains(key) || json[key].is_null()) return -1;
     const Json& value = json[key].is_array() && !json[key].empty() ? json[key][0] : json[key];
-    if (!value.is_number_integer())
+    if (!value.is_number_integer() || value.get<int64_t>() < -1)
       throw DataError(fmt::format("{}: {}: {} is not a token id", path, key, json[key].dump()));
     return value.get<int64_t>();
   };

@@ -5,7 +5,7 @@
 #include <set>
 
 #include "core/errors.h"
-#include "data/huggingface/files.h"
+#include "data/hdf5/read_file.h"
 #include "data/huggingface/model_folder.h"
 
 namespace strait::huggingface {
@@ -15,7 +15,7 @@ using Json = nlohmann::json;
 
 // Tensor -> file, as the index says.
 std::map<std::string, std::string> read_index(const std::string& path) {
-  const Json json = Json::parse(read_text(path), nullptr, false);
+  const Json json = Json::parse(read_file(path), nullptr, false);
   if (!json.is_object() || !json.contains("weight_map") || !json["weight_map"].is_object())
     throw DataError(fmt::format("{}: is not an index: it has no weight_map", path));
   std::map<std::string, std::string> files;
@@ -54,7 +54,7 @@ ModelFolderReader::ModelFolderReader(const std::string& path) : state_(std::make
   State& state = *state_;
   state.path = path;
   const std::string config_path = path + "/config.json";
-  const std::string config = read_text(config_path);
+  const std::string config = read_file(config_path);
   state.settings = from_config_json(config, config_path);
   state.tokens = special_tokens_from_config_json(config, config_path);
 

@@ -12,24 +12,23 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-std::string content_of(const Json& tokenizer, int64_t id, const std::string& path) {
+std::string content_of(const Json& tokenizer, int64_t id) {
   for (const Json& token : tokenizer.value("added_tokens", Json::array()))
     if (token.value("id", int64_t{-1}) == id) return token.value("content", "");
-  throw DataError(fmt::format("{}: has no added token with id {}", path, id));
+  throw DataError(fmt::format("tokenizer.json: has no added token with id {}", id));
 }
 
 }  // namespace
 
 void write_tokenizer_files(const std::string& folder, const std::string& tokenizer_json,
                            const SpecialTokens& tokens, int64_t max_position_embeddings) {
-  const std::string text = read_text(tokenizer_json);
-  const Json tokenizer = Json::parse(text, nullptr, false);
+  const Json tokenizer = Json::parse(tokenizer_json, nullptr, false);
   if (!tokenizer.is_object() || !tokenizer.contains("model"))
-    throw DataError(fmt::format("{}: is not a tokenizer.json", tokenizer_json));
+    throw DataError("the tokenizer to be exported is not a tokenizer.json");
   Json config = Json::object(), special = Json::object();
   const auto add = [&](const char* key, int64_t id) {
     if (id < 0) return;
-    special[key] = content_of(tokenizer, id, tokenizer_json);
+    special[key] = content_of(tokenizer, id);
     config[key] = special[key];
   };
   add("bos_token", tokens.bos);
@@ -45,7 +44,7 @@ void write_tokenizer_files(const std::string& folder, const std::string& tokeniz
   config["clean_up_tokenization_spaces"] = false;
   config["model_max_length"] = max_position_embeddings;
   config["tokenizer_class"] = "PreTrainedTokenizerFast";
-  write_text(folder + "/tokenizer.json", text);
+  write_text(folder + "/tokenizer.json", tokenizer_json);
   write_text(folder + "/tokenizer_config.json", config.dump(2) + "\n");
   write_text(folder + "/special_tokens_map.json", special.dump(2) + "\n");
 }

@@ -9,9 +9,9 @@
 
 namespace strait::huggingface {
 
-// Copies `tokenizer_json` into `folder` and writes tokenizer_config.json and
-// special_tokens_map.json for it. Throws DataError when it is not a tokenizer.json, or has no added
-// token of one of the ids.
+// Writes the text `tokenizer_json` as tokenizer.json into `folder`, with the tokenizer_config.json
+// and special_tokens_map.json that go with it. Throws DataError when it is not a tokenizer.json, or
+// has no added token of one of the ids.
 void write_tokenizer_files(const std::string& folder, const std::string& tokenizer_json,
                            const SpecialTokens& tokens, int64_t max_position_embeddings);
 

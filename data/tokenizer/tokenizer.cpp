@@ -6,28 +6,14 @@
 #include <array>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <utility>
 
 #include "core/errors.h"
+#include "data/hdf5/read_file.h"
 #include "data/tokenizer/tokenizer_model.h"
 #include "data/tokenizer/utf8.h"
 
 namespace strait {
-namespace {
-
-std::string read_file(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in || std::filesystem::is_directory(path)) throw DataError(path + ": cannot be opened");
-  std::ostringstream content;
-  content << in.rdbuf();
-  if (in.bad()) throw DataError(path + ": cannot be read");
-  return content.str();
-}
-
-}  // namespace
-
 std::string xxh3_of(std::string_view bytes) {
   return fmt::format("{:016x}", XXH3_64bits(bytes.data(), bytes.size()));
 }

@@ -21,7 +21,8 @@ class Reader {
     try {
       root_ = Json::parse(json);
     } catch (const Json::exception& error) {
-      fail("is not JSON: {}", error.what());
+      const std::string_view text = error.what();  // "[json.exception.parse_error.101] parse ..."
+      fail("is not JSON: {}", text.substr(text.find("] ") + 2));
     }
     if (!root_.is_object() || !root_.contains("model"))
       fail("has no 'model': it is not a tokenizer.json");

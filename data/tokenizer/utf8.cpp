@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "core/errors.h"
@@ -62,10 +63,19 @@ int64_t first_invalid_utf8(std::string_view text) {
   return -1;
 }
 
-void require_utf8(std::string_view text) {
-  if (const int64_t bad = first_invalid_utf8(text); bad >= 0)
-    throw DataError(fmt::format("text is not UTF-8: byte 0x{:02x} at offset {}",
-                                static_cast<uint8_t>(text[static_cast<size_t>(bad)]), bad));
+std::string utf8_problem(std::string_view text) {
+  const int64_t bad = first_invalid_utf8(text);
+  if (bad < 0) return {};
+  const bool utf16 = text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF");
+  return fmt::format("{}: not UTF-8: byte 0x{:02x} at offset {}{}",
+                     1 + std::count(text.begin(), text.begin() + bad, '\n'),
+                     static_cast<uint8_t>(text[static_cast<size_t>(bad)]), bad,
+                     utf16 ? "; it looks like UTF-16" : "");
+}
+
+void require_utf8(std::string_view text, const std::string& name) {
+  if (const std::string problem = utf8_problem(text); !problem.empty())
+    throw DataError(name + ":" + problem);
 }
 
 CodePoint code_point_at(std::string_view text, size_t at) {

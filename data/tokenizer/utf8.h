@@ -11,8 +11,11 @@ namespace strait {
 // Offset of the first byte that is not well-formed UTF-8 (overlong forms, surrogates and values
 // above U+10FFFF are not), or -1.
 int64_t first_invalid_utf8(std::string_view text);
-// Throws DataError with the byte and its offset when `text` is not well-formed UTF-8.
-void require_utf8(std::string_view text);
+// What a message about text that is not well-formed UTF-8 says after the file's name and a colon:
+// "22: not UTF-8: byte 0xe9 at offset 1003" (line, byte, offset). Empty for well-formed text.
+std::string utf8_problem(std::string_view text);
+// Throws DataError "<name>:<utf8_problem>".
+void require_utf8(std::string_view text, const std::string& name = "text");
 
 struct CodePoint {
   char32_t value = 0;

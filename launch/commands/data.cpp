@@ -15,7 +15,9 @@
 #include "core/errors.h"
 #include "core/thread_pool.h"
 #include "data/corpus/prepare.h"
+#include "data/hdf5/read_file.h"
 #include "data/tokenizer/tokenizer.h"
+#include "data/tokenizer/utf8.h"
 #include "launch/commands/data_progress.h"
 #include "launch/trainer/report.h"
 
@@ -127,20 +129,14 @@ PrepareResult prepare_with_display(const DataPrepareOptions& options,
 
 // --- encode
 
-std::string read_all(const std::string& path) {
-  const bool standard = path == "-";
-  std::FILE* file = standard ? stdin : std::fopen(path.c_str(), "rb");
-  if (file == nullptr)
-    throw DataError(fmt::format("{}: cannot be opened: {}", path, std::strerror(errno)));
+std::string read_standard_input() {
   std::string text;
   std::string block(size_t{1} << 18, '\0');
   errno = 0;
-  for (size_t size; (size = std::fread(block.data(), 1, block.size(), file)) > 0;)
+  for (size_t size; (size = std::fread(block.data(), 1, block.size(), stdin)) > 0;)
     text.append(block, 0, size);
-  const int error = std::ferror(file) != 0 ? errno : 0;
-  if (!standard) std::fclose(file);
-  if (error != 0)
-    throw DataError(fmt::format("{}: cannot be read: {}", path, std::strerror(error)));
+  if (std::ferror(stdin) != 0)
+    throw DataError(fmt::format("standard input: cannot be read: {}", std::strerror(errno)));
   return text;
 }
 
@@ -162,17 +158,11 @@ int run_data_prepare(const DataPrepareOptions& options) {
 
 int run_data_encode(const DataEncodeOptions& options) {
   const Tokenizer tokenizer = Tokenizer::load(tokenizer_file(options.tokenizer));
-  const std::string text = read_all(options.file);
-  std::vector<int32_t> ids;
-  try {
-    ids = tokenizer.encode(text, options.add_special_tokens);
-  } catch (const DataError& error) {
-    throw DataError(fmt::format("{}: {}", options.file, error.what()));
-  }
+  const std::string text = options.file == "-" ? read_standard_input() : read_file(options.file);
+  require_utf8(text, options.file == "-" ? "standard input" : options.file);
+  const std::vector<int32_t> ids = tokenizer.encode(text, options.add_special_tokens);
   fmt::print("{}{}{}\n", options.json ? "[" : "", fmt::join(ids, options.json ? "," : " "),
              options.json ? "]" : "");
-  if (std::fflush(stdout) != 0)
-    throw DataError(fmt::format("standard output: {}", std::strerror(errno)));
   return 0;
 }
 

@@ -5,12 +5,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <numbers>
 #include <vector>
 
-#include "data/huggingface/files.h"
+#include "data/hdf5/read_file.h"
 #include "data/tokenizer/utf8.h"
 #include "launch/commands/logits_file.h"
 #include "launch/commands/model_source.h"
@@ -23,13 +22,9 @@ namespace {
 constexpr int64_t kBatchTokens = 1024;  // enough rows for the experts' products
 
 std::string read_utf8(const std::string& path) {
-  std::error_code error;
-  if (std::filesystem::is_directory(path, error))
-    throw DataError(path + ": is a folder; expected a text file");
-  std::string text = huggingface::read_text(path);
+  std::string text = read_file(path);
   if (text.empty()) throw DataError(path + ": is empty");
-  const int64_t invalid = first_invalid_utf8(text);
-  if (invalid >= 0) throw DataError(fmt::format("{}: is not UTF-8 at byte {}", path, invalid));
+  require_utf8(text, path);
   return text;
 }
 

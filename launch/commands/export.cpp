@@ -1,14 +1,11 @@
 #include "launch/commands/export.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 #include <vector>
 
-#include "data/huggingface/files.h"
 #include "data/huggingface/model_folder.h"
 #include "launch/commands/model_source.h"
 #include "launch/commands/ranks.h"
@@ -16,8 +13,6 @@
 
 namespace strait {
 namespace {
-
-namespace fs = std::filesystem;
 
 constexpr int64_t kBufferElements = 1 << 18;
 
@@ -27,27 +22,15 @@ DType dtype_of_option(const std::string& name) {
   throw RecipeError(fmt::format("--dtype: expected bf16 or fp32, got '{}'", name));
 }
 
-// The tokenizer of a source as a file, for as long as this lives.
-class TokenizerFile {
- public:
-  explicit TokenizerFile(const ModelSource& source) {
-    if (!source.has_tokenizer()) return;
-    source.tokenizer();  // must be readable and fit the model
-    path_ = (fs::temp_directory_path() / fmt::format("strait-export-{}-tokenizer.json", ::getpid()))
-                .string();
-    huggingface::write_text(path_, source.tokenizer_json());
+// The text of a source's tokenizer, which must be readable and fit the model; empty: it has none.
+std::string tokenizer_of(const ModelSource& source) {
+  if (!source.has_tokenizer()) {
+    print_error(source.path() + ": has no tokenizer; the export has none either");
+    return {};
   }
-  ~TokenizerFile() {
-    std::error_code ignored;
-    if (!path_.empty()) fs::remove(path_, ignored);
-  }
-  TokenizerFile(const TokenizerFile&) = delete;
-  TokenizerFile& operator=(const TokenizerFile&) = delete;
-  const std::string& path() const { return path_; }  // empty: there is none
-
- private:
-  std::string path_;
-};
+  source.tokenizer();
+  return source.tokenizer_json();
+}
 
 void copy_tensor(ModelSource& source, const huggingface::TensorSpec& tensor,
                  std::vector<float>& buffer, huggingface::ModelFolderWriter& writer) {
@@ -69,14 +52,11 @@ int run_export(const ExportOptions& options) {
   ModelSource source(options.from);
   for (const std::string& line : source.skipped()) print_error("passed over: " + line);
   {
-    const TokenizerFile tokenizer(source);
-    if (tokenizer.path().empty())
-      print_error(source.path() + ": has no tokenizer; the export has none either");
     huggingface::ModelFolderWriter writer(options.to,
                                           {.settings = source.settings(),
                                            .dtype = dtype,
                                            .tokens = source.tokens(),
-                                           .tokenizer_json = tokenizer.path()},
+                                           .tokenizer_json = tokenizer_of(source)},
                                           source.tensors());
     std::vector<float> buffer(static_cast<size_t>(kBufferElements));
     for (const huggingface::TensorSpec& tensor : source.tensors())

@@ -39,8 +39,7 @@ void check(const GenerateOptions& options) {
 // The token that begins a text, then the prompt's.
 std::vector<int32_t> prompt_ids(const ModelSource& source, const Tokenizer& tokenizer,
                                 const std::string& prompt) {
-  if (const int64_t invalid = first_invalid_utf8(prompt); invalid >= 0)
-    throw DataError(fmt::format("the prompt is not UTF-8 at byte {}", invalid));
+  require_utf8(prompt, "--prompt");
   std::vector<int32_t> ids;
   const huggingface::SpecialTokens& tokens = source.tokens();
   if (prompt.empty() || tokens.bos >= 0 || tokens.eos >= 0) ids.push_back(source.start_token());
@@ -70,6 +69,15 @@ struct Outcome {
   int64_t cache_bytes = 0;
 };
 
+int32_t next_token(const ModelSource& source, std::span<const float> logits,
+                   const SamplingSettings& sampling, uint64_t draw) {
+  try {
+    return sample_token(logits, sampling, draw);
+  } catch (const NumericsError& error) {
+    throw NumericsError(source.path() + ": " + error.what());
+  }
+}
+
 Outcome generate(ModelSource& source, const Tokenizer& tokenizer, std::span<const int32_t> prompt,
                  const GenerateOptions& options) {
   const auto prompt_tokens = static_cast<int64_t>(prompt.size());
@@ -94,7 +102,7 @@ Outcome generate(ModelSource& source, const Tokenizer& tokenizer, std::span<cons
   Tensor logits = decoder.run(prompt);
   const Clock::time_point prompt_done = Clock::now();
   for (uint64_t draw = 0; draw < static_cast<uint64_t>(options.max_tokens); ++draw) {
-    const int32_t id = sample_token(logits.span<float>().first(vocabulary), sampling, draw);
+    const int32_t id = next_token(source, logits.span<float>().first(vocabulary), sampling, draw);
     if (id == source.tokens().eos) {
       outcome.stop = "eos";
       break;

@@ -1,14 +1,31 @@
 #include "launch/commands/logits_file.h"
 
 #include <algorithm>
+#include <filesystem>
 
+#include "core/errors.h"
 #include "data/hdf5/durable.h"
 
 namespace strait {
 
+namespace {
+
+// Told before the text is evaluated, not after.
+std::string checked(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::path folder = std::filesystem::path(path).parent_path();
+  if (std::filesystem::is_directory(path, error))
+    throw DataError(path + ": is a folder, not a file");
+  if (!folder.empty() && !std::filesystem::is_directory(folder, error))
+    throw DataError(path + ": cannot be made: its folder is not there");
+  return path;
+}
+
+}  // namespace
+
 LogitsFile::LogitsFile(const std::string& path, Engine& engine, int64_t windows,
                        int64_t sequence_length)
-    : path_(path),
+    : path_(checked(path)),
       temporary_(temporary_name(path)),
       engine_(engine),
       sequence_length_(sequence_length),

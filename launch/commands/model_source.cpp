@@ -10,7 +10,7 @@
 #include "core/thread_pool.h"
 #include "data/checkpoint/folder.h"
 #include "data/checkpoint/reader.h"
-#include "data/huggingface/files.h"
+#include "data/hdf5/read_file.h"
 #include "data/huggingface/model_folder.h"
 #include "launch/trainer/state.h"
 #include "recipes/recipe.h"
@@ -182,7 +182,7 @@ std::string ModelSource::tokenizer_json() const {
   if (!has_tokenizer())
     throw DataError(path() + (state_->folder ? ": has no tokenizer.json"
                                              : ": the checkpoint holds no tokenizer"));
-  if (state_->folder) return huggingface::read_text(state_->folder->tokenizer_json());
+  if (state_->folder) return read_file(state_->folder->tokenizer_json());
   return state_->checkpoint->manifest().extra.at("tokenizer_json");
 }
 

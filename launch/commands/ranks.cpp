@@ -36,9 +36,10 @@ void leave_exit_code(int code) {
 }
 
 int run_under_mpirun(const std::function<int(Comm&, Watch*)>& work) {
-  std::unique_ptr<Comm> comm = mpi_comm();
+  std::unique_ptr<Comm> comm;
   std::unique_ptr<Watch> watch;
   try {
+    comm = mpi_comm();
     watch = std::make_unique<Watch>(*comm, WatchSettings{.on_loss = print_error});
     const int code = work(*comm, watch.get());
     watch->close();
@@ -51,7 +52,8 @@ int run_under_mpirun(const std::function<int(Comm&, Watch*)>& work) {
     end_process(error.exit_code);
   } catch (const std::exception& error) {
     // Of several ranks that fail with the same text, as at a commit, one prints it.
-    if (!watch || watch->abandon(error.what())) print_error(error.what());
+    const std::string text = message_of(error);
+    if (!watch || watch->abandon(text)) print_error(text);
     end_process(exit_code_of(error));
   }
 }
@@ -61,6 +63,12 @@ int run_under_mpirun(const std::function<int(Comm&, Watch*)>& work) {
 void print_error(const std::string& text) {
   fmt::print(stderr, "strait: {}\n", text);
   std::fflush(stderr);
+}
+
+int report_failure(const std::exception& error) {
+  if (under_mpirun()) run_under_mpirun([](Comm&, Watch*) -> int { throw; });
+  print_error(message_of(error));
+  return exit_code_of(error);
 }
 
 int run_on_ranks(int local_ranks, const std::function<int(Comm&, Watch*)>& work) {

@@ -15,6 +15,11 @@ namespace strait {
 // Errors: RecipeError for local_ranks > 1 under mpirun.
 int run_on_ranks(int local_ranks, const std::function<int(Comm&, Watch*)>& work);
 
+// For an error that has ended the program before or outside of run_on_ranks: prints its line, once where mpirun has
+// started several processes that all fail, and returns its exit code or, under mpirun, ends the process with it.
+// REQUIRES: called where `error` is being handled.
+int report_failure(const std::exception& error);
+
 // One line on stderr: "strait: ...".
 void print_error(const std::string& text);
 

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "recipes/check.h"
+#include "launch/trainer/trainable.h"
 #include "recipes/recipe.h"
 #include "recipes/reference.h"
 
@@ -20,7 +20,7 @@ int run_recipe_show(const std::string& recipe, const std::vector<std::string>& o
 
 int run_recipe_check(const std::string& recipe, const std::vector<std::string>& overrides, int ranks) {
   const Recipe loaded = load_recipe(recipe, overrides);
-  if (ranks > 0) check_layout(loaded, ranks);
+  require_trainable(loaded, ranks);
   fmt::print("{}: good\n", recipe);
   return 0;
 }

@@ -1,6 +1,9 @@
 #include "launch/trainer/agree.h"
 
 #include <cstring>
+#include <new>
+#include <stdexcept>
+#include <system_error>
 
 #include "parallel/comm/all_reduce.h"
 #include "parallel/comm/exchange.h"
@@ -27,18 +30,29 @@ std::string error_of(const std::function<void()>& work) {
   } catch (const CommError&) {
     throw;  // the Comm is gone: nothing can be agreed any more
   } catch (const std::exception& error) {
-    return std::to_string(exit_code_of(error)) + " " + error.what();
+    return std::to_string(exit_code_of(error)) + " " + message_of(error);
   }
   return {};
 }
 
+// A vector that could never be so long is one that memory has no room for.
+bool is_out_of_memory(const std::exception& error) {
+  return dynamic_cast<const std::bad_alloc*>(&error) != nullptr ||
+         dynamic_cast<const std::length_error*>(&error) != nullptr;
+}
+
 }  // namespace
+
+std::string message_of(const std::exception& error) {
+  return is_out_of_memory(error) ? std::string("not enough memory: ") + error.what() : error.what();
+}
 
 int exit_code_of(const std::exception& error) {
   if (const auto* elsewhere = dynamic_cast<const ReportedElsewhere*>(&error))
     return elsewhere->exit_code;
-  if (dynamic_cast<const RecipeError*>(&error)) return 2;
-  if (dynamic_cast<const DataError*>(&error)) return 3;
+  if (dynamic_cast<const RecipeError*>(&error) || is_out_of_memory(error)) return 2;
+  if (dynamic_cast<const DataError*>(&error) || dynamic_cast<const std::system_error*>(&error))
+    return 3;
   if (dynamic_cast<const CommError*>(&error)) return 4;
   if (dynamic_cast<const NumericsError*>(&error)) return 5;
   return 1;

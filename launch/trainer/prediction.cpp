@@ -7,7 +7,7 @@
 
 #include "launch/engine/engine_settings.h"
 #include "launch/trainer/report.h"
-#include "recipes/check.h"
+#include "launch/trainer/trainable.h"
 
 namespace strait {
 namespace {
@@ -18,6 +18,11 @@ int64_t process_bytes(const std::string& key) {
   for (std::string line; std::getline(status, line);)
     if (line.rfind(key + ":", 0) == 0) return std::strtoll(line.c_str() + key.size() + 1, nullptr, 10) * 1024;
   return 0;
+}
+
+double tokens_of_run(const TrainSettings& train) {  // may be more than 64 bits hold
+  return static_cast<double>(train.steps) * static_cast<double>(train.global_batch) *
+         static_cast<double>(train.sequence_length);
 }
 
 int64_t of(const MemoryUse& use, int purpose) { return use.bytes[static_cast<size_t>(purpose)]; }
@@ -44,7 +49,7 @@ double predict_flops_per_token(const Recipe& recipe) {
 }
 
 Prediction predict(const Recipe& recipe, int64_t ranks) {
-  check_layout(recipe, ranks);
+  require_trainable(recipe, ranks);
   const Mesh mesh(static_cast<int>(ranks), 1, static_cast<int>(recipe.parallel.expert));
   EngineSettings settings = engine_settings(recipe, mesh, 1);
   // Micro-batches run one after another, so two tell the peak.
@@ -69,7 +74,7 @@ std::string to_table(const Recipe& recipe, const Prediction& p) {
   text += fmt::format("parameters  {} in all, {} used by a token; MTP module {} of them\n",
                       millions(p.parameters.total), millions(p.parameters.active),
                       millions(p.parameters.mtp_total));
-  const double tokens = static_cast<double>(train.steps * train.global_batch * train.sequence_length);
+  const double tokens = tokens_of_run(train);
   text += fmt::format("tokens      {:.4g} in {} steps of {} x {}\n", tokens, train.steps,
                       train.global_batch, train.sequence_length);
   text += fmt::format("compute     {:.4g} FLOPs a token, {:.4g} in all\n", p.flops_per_token,
@@ -84,9 +89,9 @@ std::string to_table(const Recipe& recipe, const Prediction& p) {
 std::string to_json(const Recipe& recipe, const Prediction& p) {
   return fmt::format(
       R"({{"kind":"dry_run","ranks":{},"expert":{},"parameters":{},"active_parameters":{},"mtp_parameters":{},)"
-      R"("flops_per_token":{},"tokens":{},"memory_bytes":{}}})",
+      R"("flops_per_token":{},"tokens":{:.0f},"memory_bytes":{}}})",
       p.ranks, recipe.parallel.expert, p.parameters.total, p.parameters.active, p.parameters.mtp_total,
-      p.flops_per_token, recipe.train.steps * recipe.train.global_batch * recipe.train.sequence_length,
+      p.flops_per_token, tokens_of_run(recipe.train),
       by_purpose(p.memory));
 }
 

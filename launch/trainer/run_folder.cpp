@@ -23,13 +23,15 @@ namespace fs = std::filesystem;
 
 void replace(const std::string& path, const std::string& text) {
   const std::string temporary = path + ".new";
+  std::error_code error, ignored;
   std::ofstream file(temporary, std::ios::binary | std::ios::trunc);
   file << text;
   file.close();
-  if (!file) fail(temporary, "cannot write");
-  std::error_code error;
-  fs::rename(temporary, path, error);
-  if (error) throw DataError(path + ": cannot replace: " + error.message());
+  if (!file) error = std::error_code(errno != 0 ? errno : EIO, std::generic_category());
+  if (!error) fs::rename(temporary, path, error);
+  if (!error) return;
+  fs::remove(temporary, ignored);
+  throw DataError(path + ": cannot be written: " + error.message());
 }
 
 // The number after "step": in one of our own lines; -1: not one.
@@ -65,6 +67,10 @@ void RunFolder::write_recipe(const std::string& yaml) const {
 }
 
 void RunFolder::cut_metrics_after(int64_t step) const {
+  std::error_code error;
+  const fs::file_status status = fs::status(metrics(), error);
+  if (fs::exists(status) && !fs::is_regular_file(status))
+    throw DataError(metrics() + ": is there and is not a file");
   std::ifstream file(metrics(), std::ios::binary);
   if (!file) return;
   std::string kept;

@@ -1,25 +1,27 @@
 #include "launch/trainer/trainer.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <limits>
 #include <numbers>
 
 #include "data/checkpoint/folder.h"
+#include "data/hdf5/read_file.h"
 #include "data/huggingface/config_json.h"
+#include "data/tokenizer/tokenizer.h"
 #include "launch/engine/engine_settings.h"
 #include "launch/trainer/agree.h"
 #include "launch/trainer/balance.h"
 #include "launch/trainer/prediction.h"
 #include "launch/trainer/state.h"
+#include "launch/trainer/trainable.h"
 #include "optim/learning_rate.h"
-#include "recipes/check.h"
+#include "recipes/changes.h"
 
 namespace strait {
 namespace {
@@ -27,13 +29,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-std::string read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  if (!file) throw DataError(path + ": cannot read");
-  return text;
 }
 
 int64_t extra_targets(const ModelSettings& model) {
@@ -64,14 +59,10 @@ Trainer::Trainer(const Recipe& recipe, Comm& comm, TrainerOptions options)
       first_rank_(comm.rank().value == 0),
       mesh_(1, 1, 1) {
   together(comm_, [&] {
-    check_layout(recipe_, comm_.size());
+    require_trainable(recipe_, comm_.size());
     mesh_ = Mesh(comm_.size(), 1, static_cast<int>(recipe_.parallel.expert), comm_.hosts());
-    huggingface::require_exportable(recipe_.model);
     open_corpus();
-    if (first_rank_) {
-      folder_ = std::make_unique<RunFolder>(options_.run_folder);
-      folder_->write_recipe(to_yaml(recipe_));
-    }
+    if (first_rank_) folder_ = std::make_unique<RunFolder>(options_.run_folder);
     rss_start_bytes_ = resident_bytes();
     engine_ = std::make_unique<Engine>(
         engine_settings(recipe_, mesh_, threads_of_rank(recipe_, comm_)), mesh_, comm_.rank(),
@@ -100,20 +91,25 @@ void Trainer::open_corpus() {
     held_out_sampler_ = std::make_unique<Sampler>(*held_out_, train.sequence_length,
                                                   extra_targets(recipe_.model), 0);
   }
-  if (first_rank_)
-    tokenizer_json_ = read_file((std::filesystem::path(corpus_->path()).parent_path() / "tokenizer.json").string());
+  if (!first_rank_) return;
+  const std::string tokenizer =
+      (std::filesystem::path(corpus_->path()).parent_path() / "tokenizer.json").string();
+  tokenizer_json_ = read_file(tokenizer);
+  if (const std::string hash = xxh3_of(tokenizer_json_); hash != corpus_->info().tokenizer_xxh3)
+    throw DataError(fmt::format("{}: is not the tokenizer that {} was made with (xxh3 {}, not {})", tokenizer,
+                                corpus_->path(), hash, corpus_->info().tokenizer_xxh3));
 }
 
 void Trainer::resume() {
   const std::string root = RunFolder::checkpoints(options_.run_folder);
   if (first_rank_) checkpoint::remove_leftovers(root);
   int64_t below = std::numeric_limits<int64_t>::max();
-  std::string damaged;
+  std::string damaged, changes;
   for (;;) {
     checkpoint::Latest latest;
     if (first_rank_) {
       latest = checkpoint::latest(root, below);
-      for (const auto& [folder, reason] : latest.damaged) damaged += "\n  " + folder + ": " + reason;
+      for (const auto& [folder, reason] : latest.damaged) damaged += (damaged.empty() ? "" : "; ") + reason;
     }
     const std::string folder = from_rank_zero(comm_, latest.folder);
     damaged = from_rank_zero(comm_, damaged);
@@ -138,20 +134,35 @@ void Trainer::resume() {
     }
     if (!broken.empty()) {
       below = reader->manifest().step;
-      if (first_rank_) damaged += "\n  " + folder + ": " + broken;
+      if (first_rank_) damaged += (damaged.empty() ? "" : "; ") + broken;
       continue;
     }
     started_ = saved_step_ = evaluated_step_ = reader->manifest().step;
     next_sample_ = reader->manifest().next_sample;
+    changes = changes_since(reader->manifest());
     break;
   }
   if (!damaged.empty() && started_ == 0)
-    throw DataError(root + ": no checkpoint can be read; move them away to start anew:" + damaged);
-  if (!damaged.empty()) print("warning: skipped damaged checkpoints:" + damaged);
+    throw DataError(root + ": no checkpoint can be read; move them away to start anew: " + damaged);
+  if (!damaged.empty()) print("warning: skipped damaged checkpoints: " + damaged);
   if (started_ == 0) engine_->initialise(static_cast<uint64_t>(recipe_.train.seed));
-  together(comm_, [&] { if (folder_) folder_->cut_metrics_after(started_); });
-  if (started_ > 0)
-    print(fmt::format("resumed from {} after step {}", checkpoint::step_folder(root, started_), started_));
+  together(comm_, [&] {
+    if (!folder_) return;
+    folder_->cut_metrics_after(started_);
+    folder_->write_recipe(to_yaml(recipe_));  // not earlier: a recipe that cannot go on must not replace the run's
+  });
+  if (started_ == 0) return;
+  print(fmt::format("resumed from {} after step {}", checkpoint::step_folder(root, started_), started_));
+  if (!changes.empty()) print("changed since it was saved: " + changes);
+}
+
+// What the recipe says differently from the one the checkpoint was saved with, but for the model, which is the same.
+std::string Trainer::changes_since(const checkpoint::Manifest& saved) const {
+  try {
+    return fmt::format("{}", fmt::join(changes_between(read_recipe(saved.recipe, "saved"), recipe_), ", "));
+  } catch (const RecipeError&) {  // of a version with other keys
+    return {};
+  }
 }
 
 std::vector<int32_t> Trainer::next_windows() {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "data/checkpoint/manifest.h"
 #include "data/corpus/corpus.h"
 #include "data/corpus/sampler.h"
 #include "launch/engine/engine.h"
@@ -39,6 +40,7 @@ class Trainer {
  private:
   void open_corpus();
   void resume();
+  std::string changes_since(const checkpoint::Manifest& saved) const;
   std::vector<int32_t> next_windows();
   void committed(const StepTotals& totals);
   void evaluate();

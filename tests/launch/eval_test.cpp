@@ -165,7 +165,8 @@ TEST(Eval, RefusesBadTexts) {
     return error_of<DataError>([&] { evaluate_text({.model = saved.run(), .text = text}); });
   };
   EXPECT_SAYS(refusal(saved.file("empty.txt", "")), "empty.txt: is empty");
-  EXPECT_SAYS(refusal(saved.file("bad.txt", "abc\xC3(def")), "bad.txt: is not UTF-8 at byte 3");
+  EXPECT_SAYS(refusal(saved.file("bad.txt", "abc\xC3(def")),
+              "bad.txt:1: not UTF-8: byte 0xc3 at offset 3");
   EXPECT_SAYS(refusal(saved.path("none.txt")), "none.txt: cannot be opened");
   EXPECT_SAYS(refusal(saved.run()), "run: is a folder");
   const std::string good = saved.file("good.txt", "good");

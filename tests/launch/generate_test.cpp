@@ -114,7 +114,7 @@ TEST(Generate, RefusesWhatCannotBe) {
   EXPECT_SAYS(refusal({.model = saved.run(), .prompt = "x", .top_p = 1.5}), "--top-p");
   EXPECT_SAYS(
       error_of<DataError>([&] { run_generate({.model = saved.run(), .prompt = "ab\xFF"}); }),
-      "the prompt is not UTF-8 at byte 2");
+      "--prompt:1: not UTF-8: byte 0xff at offset 2");
 }
 
 }  // namespace

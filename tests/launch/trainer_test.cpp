@@ -13,6 +13,7 @@
 #include "data/checkpoint/folder.h"
 #include "data/checkpoint/reader.h"
 #include "data/corpus/corpus_writer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "launch/trainer/agree.h"
 #include "parallel/comm/local.h"
 
@@ -46,7 +47,7 @@ class TrainerTest : public testing::Test {
     const fs::path corpus = folder_ / "corpus";
     fs::remove(corpus / "corpus.h5");
     CorpusWriter writer((corpus / "corpus.h5").string(),
-                        {.vocab_size = vocab_size, .eos_id = 0, .tokenizer_xxh3 = "17"}, 0);
+                        {.vocab_size = vocab_size, .eos_id = 0, .tokenizer_xxh3 = xxh3_of("{}")}, 0);
     for (int64_t document = 0; document < 40; ++document) {
       std::vector<int32_t> tokens;
       for (int64_t i = 0; i < 40; ++i) tokens.push_back(static_cast<int32_t>((document * 7 + i * i * 3) % 64));

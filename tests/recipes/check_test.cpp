@@ -166,6 +166,12 @@ TEST(CheckLayout, NamesTheNearestNumbersThatWork) {
       "x.yaml:19: train.global_batch: 8 sequences do not split over 3 ranks with micro_batch = 1; "
       "the nearest that do: 6 or 9");
   EXPECT_EQ(
+      layout_problem({"train.global_batch=40000"}, 2),
+      "--set train.global_batch=40000: train.global_batch: 40000 sequences are 20000 micro-batches "
+      "a step and rank, at most 16384 are planned for; use 32768 sequences or fewer, or a larger "
+      "micro_batch");
+  EXPECT_EQ(layout_problem({"train.global_batch=32768"}, 2), "fits");
+  EXPECT_EQ(
       layout_problem({"train.micro_batch=2"}, 8),
       "x.yaml:19: train.global_batch: 8 sequences do not split over 8 ranks with micro_batch = 2; "
       "the nearest that do: 16");

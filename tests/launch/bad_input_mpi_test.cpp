@@ -1,0 +1,150 @@
+// What several ranks of the strait binary say to bad input and to the loss of one: once, and with
+// the right exit code of launch/run. As bad_input_test.cpp.
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <csignal>
+#include <fstream>
+#include <iterator>
+#include <regex>
+
+#include "tests/launch/bad_input_lab.h"
+#include "tests/parallel/mpi_ranks.h"
+
+namespace strait::tests {
+namespace {
+
+namespace fs = std::filesystem;
+using Settings = std::vector<std::pair<std::string, std::string>>;
+
+std::string read(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// A lab that is also the folder in which ranks start.
+class BadInputMpi : public testing::Test {
+ protected:
+  void SetUp() override { fs::current_path(lab_.folder()); }
+  void TearDown() override { fs::current_path("/"); }
+
+  // launch/run -n ranks strait ...
+  static std::unique_ptr<MpiRanks> start(int ranks, const std::vector<std::string>& arguments,
+                                         Settings settings = {}) {
+    std::vector<std::string> all = {"-n", std::to_string(ranks)};
+    all.insert(all.end(), arguments.begin(), arguments.end());
+    settings.insert(settings.begin(), {"STRAIT", STRAIT_BINARY});
+    return std::make_unique<MpiRanks>(all, settings);
+  }
+
+  // The lines "strait: ..." that all ranks have printed.
+  static std::vector<std::string> messages(const std::string& output) {
+    std::vector<std::string> found;
+    std::istringstream lines(output);
+    for (std::string line; std::getline(lines, line);)
+      if (line.starts_with("strait: ")) found.push_back(line.substr(8));
+    return found;
+  }
+
+  static void expect(int ranks, const std::vector<std::string>& arguments, int code,
+                     const std::string& message, const Settings& settings = {}) {
+    const auto run = start(ranks, arguments, settings);
+    EXPECT_EQ(run->code(), code) << run->output();
+    const std::vector<std::string> said = messages(run->output());
+    ASSERT_EQ(said.size(), 1U) << run->output();
+    EXPECT_TRUE(std::regex_match(said[0], std::regex(message))) << said[0];
+  }
+
+  // The process of a rank that runs in this folder.
+  pid_t process_of_rank(int rank) const {
+    const std::string wanted = "OMPI_COMM_WORLD_RANK=" + std::to_string(rank);
+    for (const fs::directory_entry& entry : fs::directory_iterator("/proc")) {
+      std::error_code error;
+      if (fs::read_symlink(entry.path() / "cwd", error) != fs::canonical(lab_.folder())) continue;
+      const std::string environment = std::string(1, '\0') + read(entry.path() / "environ");
+      if (environment.find(std::string(1, '\0') + wanted + std::string(1, '\0')) !=
+          std::string::npos)
+        return static_cast<pid_t>(std::stol(entry.path().filename().string()));
+    }
+    ADD_FAILURE() << "no rank " << rank;
+    return 0;
+  }
+
+  Lab lab_;
+};
+
+TEST_F(BadInputMpi, IsToldOnce) {
+  expect(2, {"train", "tiny.yaml", "--dryrun"}, 2, "unknown option '--dryrun'; did you mean .*");
+  expect(2, {"export", "--from", "runs/tiny", "--to", "new"}, 2,
+         "this is the work of one process, but mpirun has started 2; start it without mpirun");
+  expect(3, train_new(), 2,
+         "tiny.yaml:20: train.global_batch: 4 sequences do not split over 3 ranks with micro_batch "
+         "= 1; the nearest that do: 3 or 6");
+  expect(2, train_new({"data.corpus=none"}), 3, "none: is not there; .*");
+  EXPECT_FALSE(fs::exists("new"));
+  EXPECT_FALSE(fs::exists("runs/new"));
+}
+
+TEST_F(BadInputMpi, NumbersThatAreNotFinite) {
+  expect(2,
+         train_new({"schedule.peak_lr=1000", "optimizer.grad_clip_norm=0",
+                    "model.initializer_range=1", "train.steps=40", "train.save_every=0"}),
+         5, "step \\d+: the loss or a gradient is not finite; nothing was updated");
+  EXPECT_TRUE(fs::is_empty("runs/new/checkpoints"));
+}
+
+// Rank 1 may write less than its shard. (Shared memory of MPI would be a large file, too.)
+TEST_F(BadInputMpi, DiskFullOnOneRank) {
+  std::ofstream("limited") << "#!/bin/bash\n[ $OMPI_COMM_WORLD_RANK = 0 ] || ulimit -f 40\nexec "
+                           << STRAIT_BINARY << " \"$@\"\n";
+  fs::permissions("limited", fs::perms::owner_all);
+  const auto before = lab_.snapshot();
+  expect(2, {"train", "tiny.yaml", "--set", "train.steps=6"}, 3,
+         "rank 1: runs/tiny/checkpoints/step-00000006.partial/shard-00001.h5: writing /.* failed: "
+         "File too large",
+         {{"STRAIT", lab_.path("limited")}, {"OMPI_MCA_btl", "self,tcp"}});
+  const auto after = lab_.snapshot();
+  for (const auto& [path, content] : before)
+    if (path.find("checkpoints") != std::string::npos) {
+      EXPECT_TRUE(after.contains(path) && after.at(path) == content) << path;
+    }
+  EXPECT_FALSE(fs::exists("runs/tiny/checkpoints/step-00000006.partial"));
+  EXPECT_EQ(start(2, {"train", "tiny.yaml", "--set", "train.steps=6"})->code(), 0);
+}
+
+// The others stop within 10 s and say which; what was saved is whole.
+TEST_F(BadInputMpi, KilledRank) {
+  for (const int victim : {2, 0}) {
+    const auto run =
+        start(3, train_new({"train.global_batch=3", "train.steps=1000000", "train.save_every=20"}));
+    run->wait_for_output("saved ", 1);
+    ASSERT_TRUE(run->says("saved ")) << run->output();
+    const auto killed = std::chrono::steady_clock::now();
+    const pid_t process = process_of_rank(victim);
+    ASSERT_GT(process, 0);
+    kill(process, SIGKILL);
+    EXPECT_EQ(run->code(), 4) << run->output();
+    EXPECT_LT(std::chrono::steady_clock::now() - killed, std::chrono::seconds(10));
+    const std::vector<std::string> said = messages(run->output());
+    ASSERT_EQ(said.size(), 1U) << run->output();
+    EXPECT_TRUE(std::regex_match(said[0],
+                                 std::regex("lost rank " + std::to_string(victim) +
+                                            " \\(.*\\) .*: its connection "
+                                            "closed; rank \\d \\(.*\\) was at step \\d+, task .*")))
+        << said[0];
+    Strait text({"eval", "--model", "runs/new", "--text", "text.txt"}, {.folder = lab_.folder()});
+    EXPECT_EQ(text.code(), 0) << text.errors();
+  }
+}
+
+TEST_F(BadInputMpi, StopsAfterSaving) {
+  const auto run = start(2, train_new({"train.steps=1000000", "train.save_every=0"}));
+  run->wait_for_output("step ", 1);
+  run->send_signal(SIGTERM);
+  EXPECT_EQ(run->code(), 143) << run->output();
+  EXPECT_EQ(messages(run->output()).size(), 0U) << run->output();
+  EXPECT_FALSE(fs::is_empty("runs/new/checkpoints"));
+}
+
+}  // namespace
+}  // namespace strait::tests

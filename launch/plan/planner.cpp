@@ -18,6 +18,10 @@ namespace {
 // GB.
 constexpr double kUsableShare = 0.94;
 
+// Micro-batches: a multiple of the positions, twice of it long enough for every schedule's steady
+// state.
+int64_t unit_of(const PlanLayout& layout) { return std::max<int64_t>(4, layout.pipeline); }
+
 Precision precision_of(const Recipe& recipe) {
   const std::string& name = recipe.train.precision;
   return name == "fp32" ? Precision::fp32 : name == "fp8" ? Precision::fp8 : Precision::bf16;
@@ -197,8 +201,7 @@ StepFigures Planner::estimate(const PlanLayout& layout) {
   const Recipe recipe = with_layout(recipe_, layout);
   check_plan_layout(recipe, ranks_);
   const int64_t all = num_microbatches(recipe, ranks_);
-  // Multiples of the positions, long enough for every schedule's steady state.
-  const int64_t unit = std::max<int64_t>(4, layout.pipeline), few = 2 * unit, more = 3 * unit;
+  const int64_t unit = unit_of(layout), few = 2 * unit, more = 3 * unit;
   if (all <= more) return build(layout, all).figures;
   const StepFigures a = build(layout, few).figures, b = build(layout, more).figures;
   const double further = static_cast<double>(all - more) / static_cast<double>(more - few);
@@ -231,7 +234,9 @@ double Planner::least_seconds(const PlanLayout& layout) {
 int64_t Planner::resident_bytes(const PlanLayout& layout) {
   const Recipe recipe = with_layout(recipe_, layout);
   check_plan_layout(recipe, ranks_);
-  Frame frame = this->frame(layout, num_microbatches(recipe, ranks_));
+  // It does not depend on how many micro-batches there are; a short schedule is made sooner.
+  const int64_t few = std::min(num_microbatches(recipe, ranks_), 2 * unit_of(layout));
+  Frame frame = this->frame(layout, few);
   ModelWork work = phases_of(layout);
   work.buckets = std::move(frame.buckets.work);
   int64_t most = 0;

@@ -93,6 +93,11 @@ class Searcher {
                      [](const Cut& a, const Cut& b) { return a.least < b.least; });
     for (const Cut& cut : cuts) look_at(cut.layout, cut.least);
     sort_fitting();
+    // Waves change little of a step's compute: only what leads without them is tried with them.
+    constexpr size_t kWaved = 8;
+    for (size_t i = 0, leading = std::min(kWaved, search_.fitting.size()); i < leading; ++i)
+      try_waves(search_.fitting[i].layout);
+    sort_fitting();
     // Close ones change places when they are planned whole.
     constexpr size_t kWhole = 5;
     for (size_t i = 0; i < std::min(kWhole, search_.fitting.size()); ++i)
@@ -109,17 +114,21 @@ class Searcher {
                      });
   }
   void look_at(const PlanLayout& cut, double least) {
-    for (PlanLayout layout : schedules_of(cut)) {
-      for (const int64_t waves : {1, 2, 4}) {
-        if (waves > 1 && (cut.expert == 1 || experts_here(cut) % waves != 0)) continue;
-        layout.waves = waves;
-        ++search_.num_looked_at;
-        if (least >= best_) {
-          ++search_.num_too_slow;
-          continue;
-        }
-        estimate(layout);
+    for (const PlanLayout& layout : schedules_of(cut)) {
+      ++search_.num_looked_at;
+      if (least >= best_) {
+        ++search_.num_too_slow;
+        continue;
       }
+      estimate(layout);
+    }
+  }
+  void try_waves(PlanLayout layout) {
+    for (const int64_t waves : {2, 4}) {
+      if (layout.expert == 1 || experts_here(layout) % waves != 0) continue;
+      layout.waves = waves;
+      ++search_.num_looked_at;
+      estimate(layout);
     }
   }
   int64_t experts_here(const PlanLayout& layout) const {

@@ -2,7 +2,7 @@
 // change is caught by the validator or harmless, as judged by brute force.
 //
 // By default a sample. All changes of 4 positions x 8 micro-batches, and 20,000 of 8 x 20 per
-// schedule (minutes):
+// schedule (15 minutes of one core):
 //   STRAIT_ALL_MUTATIONS=1 build/ci/tests/parallel/mutation_test
 #include <fmt/format.h>
 #include <gtest/gtest.h>

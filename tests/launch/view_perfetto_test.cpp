@@ -43,6 +43,14 @@ TEST(ViewPerfetto, TimesThatAreSumsOfBinaryFractionsComeBackExactly) {
   EXPECT_EQ(perfetto_text(read_perfetto(folder.put("trace.json", text))), text);
 }
 
+TEST(ViewPerfetto, TextThatIsNotUtf8IsReplaced) {
+  const ViewFolder folder;
+  Trace trace = random_trace(0, 1, 1);
+  trace.title = "tab\there \xff end";
+  EXPECT_EQ(read_perfetto(folder.put("trace.json", perfetto_text(trace))).title,
+            "tab\there \xEF\xBF\xBD end");
+}
+
 // As Perfetto and chrome://tracing read it, by a parser that knows nothing of Strait.
 TEST(ViewPerfetto, ProcessesAreRanksAndThreadsAreLanes) {
   const Trace trace = random_trace(2);

@@ -139,7 +139,7 @@ function setTracks(trace, group, tolerance) {
 function spanName(trace, i) {
   const name = trace.names[trace.name[i]];
   if (name[0] === '=') return name.slice(1);
-  return name.slice(1).replace('{m}', trace.microbatch[i]).replace('{l}', trace.layer[i]);
+  return name.slice(1).replaceAll('{m}', trace.microbatch[i]).replaceAll('{l}', trace.layer[i]);
 }
 
 function groupOf(trace, i) {

@@ -68,9 +68,9 @@ TEST(ViewPerfetto, ProcessesAreRanksAndThreadsAreLanes) {
       EXPECT_EQ(event.at("cat"), event.at("args").at("kind"));
     }
   }
-  EXPECT_EQ(processes, (std::map<int, std::string>{{0, "rank 0 (prediction)"},
-                                                   {5, "rank 5 (prediction)"},
-                                                   {10, "rank 10 (prediction)"}}));
+  EXPECT_EQ(processes, (std::map<int, std::string>{{0, "position 0 (prediction)"},
+                                                   {5, "position 5 (prediction)"},
+                                                   {10, "position 10 (prediction)"}}));
   std::map<std::pair<int, int>, int> expected;
   for (const Span& span : trace.spans) {
     const std::pair key(span.rank, 1 + static_cast<int>(span.lane));

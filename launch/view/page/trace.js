@@ -136,6 +136,9 @@ function setTracks(trace, group, tolerance) {
   }
 }
 
+// What a row is: of a priced step a pipeline position, one rank of which stands for all its data columns.
+function rowWord(trace) { return trace.predicted && !trace.relative ? 'position' : 'rank'; }
+
 function spanName(trace, i) {
   const name = trace.names[trace.name[i]];
   if (name[0] === '=') return name.slice(1);

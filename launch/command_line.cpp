@@ -210,31 +210,44 @@ void add_schedule(CLI::App& app, Chosen& chosen) {
 void add_draw(CLI::App& app, Chosen& chosen) {
   CLI::App* command = app.add_subcommand("draw", "a step as a picture, or two steps compared");
   auto o = on_chosen(command, chosen, run_draw);
-  CLI::Option* trace = command->add_option("trace", o->trace, "a trace, as a run or --perfetto writes it; with --cluster, a recipe")
-                           ->type_name("FILE");
-  command->add_option("--cluster", o->cluster, "draw the recipe's step as `strait plan` foresees it there")
-      ->type_name("CLUSTER")
-      ->needs(trace);
+  CLI::Option* trace =
+      command->add_option("trace", o->trace, "a trace, as a run or --perfetto writes it; with --cluster, a recipe")
+          ->type_name("FILE");
+  CLI::Option* cluster =
+      command->add_option("--cluster", o->cluster, "draw the recipe's step as `strait plan` foresees it there")
+          ->type_name("CLUSTER")
+          ->needs(trace);
   command->add_option("--set", o->overrides, "change a key of the recipe; may be repeated")
       ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
+      ->allow_extra_args(false)
+      ->needs(cluster);
   CLI::Option* schedule = command->add_option("--schedule", o->schedule, "draw the slots of this pipeline schedule")
                               ->type_name("NAME|FILE")
                               ->excludes(trace);
-  command->add_option("--ranks", o->ranks, "of the schedule: pipeline positions")->check(CLI::Range(1, 4096))->needs(schedule);
-  command->add_option("--micro-batches", o->microbatches, "of the schedule")->check(CLI::Range(1, 1 << 20))->needs(schedule);
+  command->add_option("--ranks", o->ranks, "of the schedule: pipeline positions")
+      ->check(CLI::Range(1, 4096))
+      ->needs(schedule);
+  command->add_option("--micro-batches", o->microbatches, "of the schedule")
+      ->check(CLI::Range(1, 1 << 20))
+      ->needs(schedule);
   command->add_option("--chunks", o->chunks, "of the schedule, per rank (default: what it has by itself)")
       ->check(CLI::Range(1, 4096))
       ->needs(schedule);
   command->add_option("--times", o->times, "of its slots, in any unit")->capture_default_str()->needs(schedule);
-  command->add_option("--beside", o->beside, "a second schedule, or a second trace, below the first")
-      ->type_name("NAME|FILE");
-  command->add_option("--out", o->out, "the page, which needs nothing but a browser")->type_name("PAGE.html");
-  command->add_option("--perfetto", o->perfetto, "the (first) trace as JSON, for Perfetto and for --compare")->type_name("FILE");
-  command->add_option("--compare", o->compare, "rank the differences between two traces")->expected(2)->type_name("FILE")
-      ->excludes(trace)
-      ->excludes(schedule);
-  command->add_option("--top", o->top, "rows of each list of a comparison")->capture_default_str()->check(CLI::Range(0, 1 << 30));
+  CLI::Option* beside = command->add_option("--beside", o->beside, "a second schedule, or a second trace, below the first")
+                            ->type_name("NAME|FILE");
+  CLI::Option* out = command->add_option("--out", o->out, "the page, which needs nothing but a browser")
+                         ->type_name("PAGE.html");
+  CLI::Option* perfetto =
+      command->add_option("--perfetto", o->perfetto, "the (first) trace as JSON, for Perfetto and for --compare")
+          ->type_name("FILE");
+  CLI::Option* compare = command->add_option("--compare", o->compare, "rank the differences between two traces")
+                             ->expected(2)
+                             ->type_name("FILE");
+  for (CLI::Option* other : {trace, schedule, beside, out, perfetto}) compare->excludes(other);
+  command->add_option("--top", o->top, "rows of each list of a comparison")->capture_default_str()
+      ->check(CLI::Range(0, 1 << 30))
+      ->needs(compare);
   command->add_flag("--json", o->json, "print JSON");
 }
 

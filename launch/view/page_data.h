@@ -3,7 +3,7 @@
 //
 // Members: title, predicted, relative, tick (one tick in the trace's time), end (length of the
 // step), num_spans, num_groups, lanes and passes (their names), kinds (of spans), names (of spans:
-// "=" and the name, or "~" and the name with {m} and {l} in place of micro-batch and layer),
+// "=" and the name, or "~" and the name with {m} and {l} wherever its micro-batch and layer stood),
 // accounts (one per rank, RankAccount's figures), total (the same for the sums over ranks), data.
 // `data` is base64 of unsigned LEB128 numbers. First num_groups groups, each the spans of one rank
 // and lane by start: rank, lane, number of spans, then per span: start in ticks after the previous

@@ -188,7 +188,9 @@ Trace read_perfetto(const std::string& path) {
           return reader.take(depth, event, parsed);
         });
   } catch (const Json::exception& error) {
-    reader.fail(fmt::format("is damaged or cut short: {}", error.what()));
+    const std::string_view text =
+        error.what();  // "[json.exception.parse_error.101] parse error at ..."
+    reader.fail(fmt::format("is damaged or cut short: {}", text.substr(text.find("] ") + 2)));
   } catch (const std::ios_base::failure& error) {
     reader.fail(fmt::format("cannot be read: {}", error.what()));
   }

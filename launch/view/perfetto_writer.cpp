@@ -32,7 +32,8 @@ const char* write_names(const Trace& trace, std::ostream& out) {
   };
   for (const auto& [rank, used] : lanes) {
     put(rank, 0, "process_name",
-        fmt::format(R"("name":"rank {}{}")", rank, trace.predicted ? " (prediction)" : ""));
+        fmt::format(R"("name":"{} {}{}")", trace.predicted && !trace.relative ? "position" : "rank",
+                    rank, trace.predicted ? " (prediction)" : ""));
     put(rank, 0, "process_sort_index", fmt::format(R"("sort_index":{})", rank));
     for (int lane = 0; lane < kNumLanes; ++lane) {
       if (!used[static_cast<size_t>(lane)]) continue;

@@ -97,7 +97,7 @@ Decoded decode(const Json& json) {
       span.name.erase(0, 1);
       for (const auto& [mark, number] :
            {std::pair("{m}", span.microbatch), std::pair("{l}", span.layer)})
-        if (const size_t place = span.name.find(mark); !literal && place != std::string::npos)
+        for (size_t place = 0; !literal && (place = span.name.find(mark)) != std::string::npos;)
           span.name.replace(place, 3, std::to_string(number));
       result.spans.push_back(span);
     }

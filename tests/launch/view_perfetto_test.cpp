@@ -43,6 +43,14 @@ TEST(ViewPerfetto, TimesThatAreSumsOfBinaryFractionsComeBackExactly) {
   EXPECT_EQ(perfetto_text(read_perfetto(folder.put("trace.json", text))), text);
 }
 
+TEST(ViewPerfetto, TextThatIsNotUtf8IsReplaced) {
+  const ViewFolder folder;
+  Trace trace = random_trace(0, 1, 1);
+  trace.title = "tab\there \xff end";
+  EXPECT_EQ(read_perfetto(folder.put("trace.json", perfetto_text(trace))).title,
+            "tab\there \xEF\xBF\xBD end");
+}
+
 // As Perfetto and chrome://tracing read it, by a parser that knows nothing of Strait.
 TEST(ViewPerfetto, ProcessesAreRanksAndThreadsAreLanes) {
   const Trace trace = random_trace(2);
@@ -60,9 +68,9 @@ TEST(ViewPerfetto, ProcessesAreRanksAndThreadsAreLanes) {
       EXPECT_EQ(event.at("cat"), event.at("args").at("kind"));
     }
   }
-  EXPECT_EQ(processes, (std::map<int, std::string>{{0, "rank 0 (prediction)"},
-                                                   {5, "rank 5 (prediction)"},
-                                                   {10, "rank 10 (prediction)"}}));
+  EXPECT_EQ(processes, (std::map<int, std::string>{{0, "position 0 (prediction)"},
+                                                   {5, "position 5 (prediction)"},
+                                                   {10, "position 10 (prediction)"}}));
   std::map<std::pair<int, int>, int> expected;
   for (const Span& span : trace.spans) {
     const std::pair key(span.rank, 1 + static_cast<int>(span.lane));

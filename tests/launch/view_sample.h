@@ -50,6 +50,9 @@ inline Trace random_trace(uint32_t seed, int ranks = 3, int spans_per_lane = 40)
                                 span.microbatch, span.layer);
         if (chosen(8) == 0)
           span.name = fmt::format("odd {{m}} \"{}\" \\ <tag> m3 l{}", n, span.layer);
+        if (chosen(8) == 0)
+          span.name = fmt::format("swap.B m{} l{} for F m{} l{}", span.microbatch, span.layer, n,
+                                  span.layer);
         span.start_us = time;
         span.end_us = time + chosen(5000) * 0.0137;
         time = span.end_us + (chosen(3) > 0 ? chosen(800) * 0.021 : 0);

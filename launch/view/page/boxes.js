@@ -71,22 +71,19 @@ function isShown(state, trace, i) {
 // the rest.
 function labelOf(ctx, trace, i, width, height) {
   const microbatch = trace.microbatch[i], most = height >= 26 ? 12 : height >= 13 ? 11 : 9.5;
-  ctx.font = font(most);
   if (!isSlot(trace.kinds[trace.kind[i]]) && width > 36) {
     const name = spanName(trace, i);
     const texts = [name, name.replace(/ l\d+/, '')];
     if (width > 120) texts.unshift(name + '   ' + timeText(trace.stop[i] - trace.start[i], trace.relative, 3));
-    const text = texts.find(one => widthOf(ctx, one) <= width - 6);
+    const text = texts.find(one => labelWidth(ctx, one, most) <= width - 6);
     if (text !== undefined) return {lines: [text], size: most};
     const space = name.indexOf(' '), lines = [name.slice(0, space), name.slice(space + 1)];
-    if (height >= 32 && space > 0 && lines.every(line => widthOf(ctx, line) <= width - 4)) return {lines, size: most};
+    if (height >= 32 && space > 0 && lines.every(line => labelWidth(ctx, line, most) <= width - 4)) return {lines, size: most};
   }
   if (microbatch < 0) return null;
   const text = String(microbatch);
   for (const size of [most, 9.5, 8.5]) {
-    if (size > most) continue;
-    ctx.font = font(size);
-    if (widthOf(ctx, text) <= width - 1.5) return {lines: [text], size};
+    if (size <= most && labelWidth(ctx, text, size) <= width - 1.5) return {lines: [text], size};
   }
   return null;
 }
@@ -115,15 +112,14 @@ function paintBoxes(ctx, state, plot, band, columns) {
   columns.flush(ctx, plot.left, band.y, band.height, colour => trace.colours[colour].rgb);
   ctx.textAlign = 'center';
   ctx.textBaseline = 'middle';
-  for (const [i, left, right, y, height] of labels) {
-    const label = labelOf(ctx, trace, i, right - left, height);
-    if (!label) continue;
-    ctx.font = font(label.size);
-    ctx.fillStyle = trace.colours[trace.colour[i]].ink;
-    label.lines.forEach((line, n) => {
-      const offset = (n - (label.lines.length - 1) / 2) * (label.size + 4);
-      ctx.fillText(line, plot.left + (left + right) / 2, y + height / 2 + 0.5 + offset);
-    });
+  const fitting = labels.map(([i, left, right, y, height]) => ({i, x: plot.left + (left + right) / 2, y: y + height / 2 + 0.5,
+    ...labelOf(ctx, trace, i, right - left, height)}));
+  let size = 0, ink = '';
+  for (const label of fitting) {
+    if (!label.lines) continue;
+    if (label.size !== size) ctx.font = font(size = label.size);
+    if (trace.colours[trace.colour[label.i]].ink !== ink) ctx.fillStyle = ink = trace.colours[trace.colour[label.i]].ink;
+    label.lines.forEach((line, n) => ctx.fillText(line, label.x, label.y + (n - (label.lines.length - 1) / 2) * (size + 4)));
   }
 }
 

@@ -39,7 +39,7 @@ function fitted(ctx, text, width) {
 function summaryOf(trace) {
   const rankTime = trace.end * trace.ranks.length, {total} = trace;
   const parts = [timeText(trace.end, trace.relative) + (trace.relative ? ' units' : ''),
-    `${trace.ranks.length} rank${trace.ranks.length === 1 ? '' : 's'}`, `${trace.count.toLocaleString('en')} spans`,
+    `${trace.ranks.length} ${rowWord(trace)}${trace.ranks.length === 1 ? '' : 's'}`, `${trace.count.toLocaleString('en')} spans`,
     `${percentText(total.compute, rankTime)} computing`, `${percentText(total.idle, rankTime)} bubbles`];
   if (total.transfer > 0)
     parts.push(`${percentText(total.exposed, rankTime)} exposed transfers`, `${percentText(total.hidden, total.transfer)} of transfers hidden`);
@@ -101,7 +101,7 @@ function paintRowFrame(ctx, state, plot, row, number) {
   ctx.fillStyle = kInk;
   ctx.font = font(12, 500);
   const y = band.lane === 'compute' ? band.y + band.height / 2 + 0.5 : row.y + row.height / 2;
-  ctx.fillText('rank ' + row.rank.rank, kMargin, y);
+  ctx.fillText(`${rowWord(row.rank.trace)} ${row.rank.rank}`, kMargin, y);
   ctx.font = font(10);
   ctx.textAlign = 'right';
   ctx.fillStyle = kFaint;

@@ -188,7 +188,7 @@ function hoverAt(event) {
       html = gapHtml(row, state.cursor);
     }
   } else if (row && band && x < plot.left) {
-    html = `<b>rank ${row.rank.rank}</b>${escapeHtml(band.lane)} lane`;
+    html = `<b>${rowWord(row.rank.trace)} ${row.rank.rank}</b>${escapeHtml(band.lane)} lane`;
   }
   const about = state.hover || state.pin;
   setMates(about ? about.trace : null, about ? about.i : -1);

@@ -59,7 +59,7 @@ function paintOverview(canvas, state) {
     ctx.font = font(11);
     ctx.textAlign = 'left';
     ctx.textBaseline = 'middle';
-    ctx.fillText('all ranks', kMargin, top + height / 2);
+    ctx.fillText(`all ${rowWord(trace)}s`, kMargin, top + height / 2);
   });
   const x0 = xOf(view.t0), x1 = xOf(view.t1);
   const bottom = traces.length * kOverviewHeight;

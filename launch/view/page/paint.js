@@ -10,13 +10,17 @@ const kDot = ' \u00b7 ';
 
 function font(size, weight = 400) { return `${weight} ${size}px ${kFont}`; }
 
-const textWidths = new Map();
-function widthOf(ctx, text) {
-  const key = ctx.font + '|' + text;
-  let width = textWidths.get(key);
+function widthOf(ctx, text) { return ctx.measureText(text).width; }
+
+// The same at a size of normal weight, kept: labels are measured again in every picture. May change the font.
+const labelWidths = new Map();
+function labelWidth(ctx, text, size) {
+  const key = size + '|' + text;
+  let width = labelWidths.get(key);
   if (width === undefined) {
-    if (textWidths.size > kWidthsKept) textWidths.clear();
-    textWidths.set(key, width = ctx.measureText(text).width);
+    if (labelWidths.size > kWidthsKept) labelWidths.clear();
+    ctx.font = font(size);
+    labelWidths.set(key, width = ctx.measureText(text).width);
   }
   return width;
 }

@@ -74,12 +74,12 @@ function sumsHtml(traces) {
     });
     const source = trace.predicted ? 'prediction' : 'measured';
     return `<div><h2>${escapeHtml(trace.title)}<span class="badge ${source}">${source}</span></h2><table><tr><th>kind</th><th>lane</th><th>count</th>` +
-      `<th>time, all ranks</th><th>of rank time</th><th>mean</th><th>longest</th>${withBytes ? '<th>sent</th>' : ''}</tr>${lines.join('')}</table></div>`;
+      `<th>time, all ${rowWord(trace)}s</th><th>of all time</th><th>mean</th><th>longest</th>${withBytes ? '<th>sent</th>' : ''}</tr>${lines.join('')}</table></div>`;
   }).join('');
 }
 
 function tipHtml(trace, i, group) {
-  const rows = [['rank', `${group.rank.rank}, ${group.lane}`],
+  const rows = [[rowWord(trace), `${group.rank.rank}, ${group.lane}`],
     ['time', `${timeText(trace.stop[i] - trace.start[i], trace.relative, 5)}`],
     ['from, to', `${timeText(trace.start[i], trace.relative, 7)}, ${timeText(trace.stop[i], trace.relative, 7)}`]];
   const kind = trace.kinds[trace.kind[i]], pass = trace.passes[trace.pass[i]].replace('_', ' ');
@@ -103,7 +103,7 @@ function gapHtml(row, t) {
     const i = stretches.firstAfter(t);
     if (i >= stretches.start.length || stretches.start[i] > t) continue;
     const {relative} = row.rank.trace;
-    return `<b>${name}</b><table><tr><td>rank</td><td>${row.rank.rank}</td></tr>` +
+    return `<b>${name}</b><table><tr><td>${rowWord(row.rank.trace)}</td><td>${row.rank.rank}</td></tr>` +
       `<tr><td>time</td><td>${timeText(stretches.end[i] - stretches.start[i], relative, 5)}</td></tr>` +
       `<tr><td>from, to</td><td>${timeText(stretches.start[i], relative, 7)}, ${timeText(stretches.end[i], relative, 7)}</td></tr></table>`;
   }

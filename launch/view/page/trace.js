@@ -136,10 +136,13 @@ function setTracks(trace, group, tolerance) {
   }
 }
 
+// What a row is: of a priced step a pipeline position, one rank of which stands for all its data columns.
+function rowWord(trace) { return trace.predicted && !trace.relative ? 'position' : 'rank'; }
+
 function spanName(trace, i) {
   const name = trace.names[trace.name[i]];
   if (name[0] === '=') return name.slice(1);
-  return name.slice(1).replace('{m}', trace.microbatch[i]).replace('{l}', trace.layer[i]);
+  return name.slice(1).replaceAll('{m}', trace.microbatch[i]).replaceAll('{l}', trace.layer[i]);
 }
 
 function groupOf(trace, i) {

@@ -44,6 +44,7 @@ class Converter {
       result.push_back(
           quantise(double(work_.tokens * work_.hidden_size), 2));  // what dispatch sends
     for (const TaskOp& op : ops) {
+      if (op.cost.op_class == OpClass::attention) add_attention_output(ops, result);
       if (op.cost.op_class == OpClass::permute) {
         result.push_back(op);
         result.back().cost.bytes *= kFp8Bytes / 2;
@@ -64,7 +65,9 @@ class Converter {
     if (gemm.weight_gradient) {
       // Along the tokens: the gradient from BF16, the input from the codes that forward made.
       result.push_back(quantise(rows * double(gemm.out), 2));
-      if (is_new(gemm)) result.push_back(quantise(rows * double(gemm.in), kFp8Bytes));
+      const bool output = key_.kind == Kind::attention && seen_.empty();
+      if (is_new(gemm))
+        result.push_back(quantise(rows * double(gemm.in), output ? kE5M6Bytes : kFp8Bytes));
       return;
     }
     const bool forward = key_.pass == Pass::forward, first = seen_.empty();
@@ -73,6 +76,16 @@ class Converter {
     if (first && (key_.kind == Kind::experts || (forward && key_.kind == Kind::shared))) return;
     if (forward && !fresh) return;
     result.push_back(quantise(rows * double(gemm.in), 2));
+  }
+  // Its 12-bit copy: made by forward, read by the backward of attention.
+  void add_attention_output(const std::vector<TaskOp>& ops, std::vector<TaskOp>& result) {
+    const bool forward = key_.pass == Pass::forward;
+    const GemmSize* projection = nullptr;  // forward's last product, the first one of backward
+    for (const TaskOp& op : ops)
+      if (is_fp8(key_.kind, op) && (forward || projection == nullptr)) projection = &op.cost.gemm;
+    const double elements =
+        double(projection->rows) * double(forward ? projection->in : projection->out);
+    result.push_back(moving(elements * (forward ? kE5M6Bytes : kE5M6Bytes + 2)));
   }
   // Products of one phase that read rows of one width read the same rows (q_a and kv_a).
   bool is_new(const GemmSize& gemm) { return seen_.insert(gemm.in).second; }
@@ -144,9 +157,12 @@ class SavedBytes {
     const auto is_latent = [&](const GemmSize& g) {
       return g.in == model.q_lora_rank || g.in == model.kv_lora_rank;
     };
+    // The last product's input is attention's output, which the first weight gradient reads.
+    const GemmSize& last = products.back().cost.gemm;
+    const double output = double(last.rows * last.in) * (2 - kE5M6Bytes);
+    add(saved_.after_forward, Purpose::activations, output);
     std::set<int64_t> inputs;
-    for (size_t i = 0; i + 1 < products.size();
-         ++i) {  // the last one's input is attention's output
+    for (size_t i = 0; i + 1 < products.size(); ++i) {
       const GemmSize& g = products[i].cost.gemm;
       if (settings_.recompute.norms || !inputs.insert(g.in).second) continue;
       add(saved_.after_forward, Purpose::activations, double(g.rows * g.in) * kLess);
@@ -160,6 +176,7 @@ class SavedBytes {
       const double rows = double(g.rows), in = double(g.in);
       const double both = gradients[i].cost.bytes - 4 * double(g.groups * g.in * g.out);
       double less = both - rows * (in + double(g.out)) * kFp8Bytes;
+      if (i == 0) less += output - rows * in * kLess;
       if (i > 0 && !is_latent(g)) less -= rows * in * kLess;
       add(saved_.after_input_gradient, Purpose::activations, less);
     }

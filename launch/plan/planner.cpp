@@ -98,8 +98,10 @@ const ModelWork& Planner::phases_of(const PlanLayout& layout) {
   const Recipe recipe = with_layout(recipe_, layout);
   const Mesh mesh(static_cast<int>(ranks_), static_cast<int>(layout.pipeline),
                   static_cast<int>(layout.expert));
+  EngineSettings engine = engine_settings(recipe, mesh, 1);
+  engine.head_chunk_tokens = head_chunk_tokens(cluster_);
   return phases_
-      .emplace(key, measure_step({.engine = engine_settings(recipe, mesh, 1),
+      .emplace(key, measure_step({.engine = engine,
                                   .precision = precision_,
                                   .expert = layout.expert,
                                   .ranks_per_node = cluster_.ranks_per_node,

@@ -128,12 +128,13 @@ TEST(StepCosts, Fp8KeepsCodesOfLinearInputs) {
   const double rows = tokens * bf16.ranks_of_token * 7168;
   EXPECT_NEAR(saved(Kind::experts, false), less * (rows + pairs * 4096), 4e3);
   EXPECT_NEAR(saved(Kind::experts, true), less * (rows + pairs * (4096 + 4096 + 7168)), 4e3);
-  EXPECT_EQ(saved(Kind::attention, false), 0);
+  const double output = (2 - (1.5 + 4.0 / 128)) * tokens * 16384;
+  EXPECT_NEAR(saved(Kind::attention, false), output, 2);
   // Attention's output, the two latents, and the gradients of what the five projections made;
   // o_proj's is FP32.
-  const double bf16_elements = 16384 + 1536 + 512 + 24576 + 32768 + 1536 + 576;
-  EXPECT_NEAR(saved(Kind::attention, true), tokens * (less * bf16_elements + (less + 2) * 7168),
-              4e3);
+  const double bf16_elements = 1536 + 512 + 24576 + 32768 + 1536 + 576;
+  EXPECT_NEAR(saved(Kind::attention, true),
+              output + tokens * (less * bf16_elements + (less + 2) * 7168), 4e3);
 }
 
 TEST(StepCosts, Fp8RunsLinearLayersInFp8AndNothingElse) {

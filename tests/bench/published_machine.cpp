@@ -2,7 +2,8 @@
 // right-hand column.
 //   published_machine
 // 1. A pair of four MoE layers from the times of its phases (recipes/clusters/h800-trace.csv).
-// 2. The DualPipe step at 16 positions and 120 micro-batches, from the same times.
+// 2. The same phases from FLOPs, bytes and the cluster file alone, and the pair made of them.
+// 3. The DualPipe step at 16 positions and 120 micro-batches, from the measured times.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -18,6 +19,7 @@
 #include "parallel/sim/simulate.h"
 #include "parallel/sim/task_table.h"
 #include "tests/bench/layer_pair.h"
+#include "tests/bench/published_phases.h"
 #include "tests/bench/published_step.h"
 
 namespace strait {
@@ -56,6 +58,90 @@ void print_pair(const TaskTable& table) {
       "contains) and 2.50 between phases: 0.48 before the first attention is launched, 0.27 and "
       "1.76 where the last layer\n"
       "waits for combine.B and dispatch.B.\n\n");
+}
+
+// --- The phases
+// ---------------------------------------------------------------------------------------------------------
+
+std::string name_of_phase(const Task& task) {
+  static constexpr char kPasses[] = {'F', 'B', 'W'};
+  return fmt::format("{}({})", name_of(task.kind), kPasses[static_cast<int>(task.pass)]);
+}
+
+// Without waiting for peers, notifications and copies: the exchange kernels of the trace alone
+// (deepseek-ai/profile-data).
+double kernel_us(Kind kind, Pass pass) {
+  if (kind == Kind::dispatch) return pass == Pass::forward ? 4346 : 6200;
+  return pass == Pass::forward ? 6200 : 3405;
+}
+
+void print_phases(const TaskTable& table, const PublishedPhases& phases) {
+  constexpr Pass F = Pass::forward, B = Pass::input_gradient, W = Pass::weight_gradient;
+  const double share = compute_share_under_exchange(phases.cluster());
+  fmt::print(
+      "The phases from FLOPs, bytes and {} alone (us a layer; compute on the {:.0f} of {:.0f} "
+      "cores that exchanges "
+      "leave)\n",
+      phases.cluster().name, share * phases.cluster().cores, phases.cluster().cores);
+  fmt::print("{:16} {:>10} {:>10} {:>8}   {}\n", "", "predicted", "measured", "miss",
+             "its kernel alone");
+  double predicted_sum = 0, measured_sum = 0;
+  for (const auto& [kind, pass] : {std::pair{Kind::attention, F},
+                                   {Kind::experts, F},
+                                   {Kind::experts, B},
+                                   {Kind::attention, B},
+                                   {Kind::experts, W},
+                                   {Kind::attention, W}}) {
+    const Task task{.kind = kind, .pass = pass};
+    const double predicted = phases.cost(kind, pass).seconds / share * 1e6;
+    const double measured = cost_of(table, task, {})->seconds * 1e6;
+    predicted_sum += predicted;
+    measured_sum += measured;
+    fmt::print("{:16} {:10.0f} {:10.0f} {:+7.1f}%\n", name_of_phase(task), predicted, measured,
+               miss(predicted, measured));
+  }
+  fmt::print("{:16} {:10.0f} {:10.0f} {:+7.1f}%\n", "all compute", predicted_sum, measured_sum,
+             miss(predicted_sum, measured_sum));
+  for (const auto& [kind, pass] : {std::pair{Kind::dispatch, F},
+                                   {Kind::combine, F},
+                                   {Kind::combine, B},
+                                   {Kind::dispatch, B}}) {
+    const Task task{.kind = kind, .pass = pass, .lane = Lane::far};
+    const TaskCost cost = phases.cost(kind, pass);
+    const double predicted = (cost.latency_seconds + cost.seconds) * 1e6;
+    const double measured = cost_of(table, task, {})->seconds * 1e6;
+    fmt::print("{:16} {:10.0f} {:10.0f} {:+7.1f}%   {:.0f} ({:+.1f}%)\n", name_of_phase(task),
+               predicted, measured, miss(predicted, measured), kernel_us(kind, pass),
+               miss(predicted, kernel_us(kind, pass)));
+  }
+  // Sums over the trace's compute kernels, ms of four layers.
+  constexpr std::pair<const char*, double> kKernels[] = {
+      {"weight-gradient GEMM", 32.8}, {"grouped GEMM", 22.9},
+      {"dense GEMM", 18.8},           {"attention forward", 4.9},
+      {"attention backward", 17.0},   {"all else", 15.6 + 5.1 + 4.5 + 3.4 + 4.5}};
+  const auto by_class = phases.by_class();
+  fmt::print("Where the compute goes (us a layer):\n");
+  for (size_t c = 0; c < by_class.size(); ++c) {
+    const double predicted = by_class[c] / share * 1e6, measured = kKernels[c].second / 4 * 1e3;
+    fmt::print("  {:22} {:10.0f} {:10.0f} {:+7.1f}%\n", kKernels[c].first, predicted, measured,
+               miss(predicted, measured));
+  }
+  const std::vector<Program> pair = {published_pair(4)};
+  const Simulation simulation = simulate(pair, phases.costs(pair[0]));
+  const LaneAccount a = account(pair[0], simulation.times[0], simulation.makespan);
+  fmt::print(
+      "The pair of four layers from these: {:.2f} ms ({:+.1f}%), exposed {:.2f}, transfers "
+      "{:.2f}\n",
+      simulation.makespan * 1e3, miss(simulation.makespan, 129.012e-3), a.exposed_seconds * 1e3,
+      a.transfer_seconds * 1e3);
+  fmt::print(
+      "GEMMs are priced at what DeepGEMM publishes for them alone; in the trace its weight "
+      "gradients reach two thirds of "
+      "that beside\nthe exchanges. Exchanges are priced at DeepEP's figures alone; in the trace "
+      "they wait for peers and share "
+      "memory with compute.\nStrait sums FP32 residuals in more and wider element-wise steps than "
+      "the trace shows, and packs "
+      "rows with compute.\n\n");
 }
 
 // --- The step
@@ -213,6 +299,8 @@ void print_step(const TaskTable& table) {
 int main() {
   const strait::TaskTable table =
       strait::read_task_table(STRAIT_RECIPES "/clusters/h800-trace.csv");
+  const strait::Cluster cluster = strait::load_cluster("h800-2048");
   strait::print_pair(table);
+  strait::print_phases(table, strait::PublishedPhases(cluster));
   strait::print_step(table);
 }

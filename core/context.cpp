@@ -7,7 +7,8 @@ namespace strait {
 Tensor Context::zeros(Shape shape, DType dtype, Purpose purpose) {
   Tensor tensor = empty(shape, dtype, purpose);
   run({.flops = 0, .bytes = static_cast<double>(tensor.bytes())}, [&] {
-    if (!tensor.untouched() && tensor.bytes() > 0) std::memset(tensor.raw(), 0, static_cast<size_t>(tensor.bytes()));
+    if (!tensor.untouched() && tensor.bytes() > 0)
+      std::memset(tensor.raw(), 0, static_cast<size_t>(tensor.bytes()));
   });
   return tensor;
 }

@@ -1,5 +1,5 @@
-// core/context.h: what every op is given: where to run, where memory comes from, and what it adds to
-// the bill. One Context per rank; ops are called from its compute thread only.
+// core/context.h: what every op is given: where to run, where memory comes from, and what it adds
+// to the bill. One Context per rank; ops are called from its compute thread only.
 #pragma once
 
 #include <memory>
@@ -28,14 +28,14 @@ struct GemmSize {
   bool weight_gradient = false;
 };
 
-// Work of one op, by its definition (not by how a kernel does it): a multiply-add is two FLOPs, bytes
-// are each operand read or written once.
+// Work of one op, by its definition (not by how a kernel does it): a multiply-add is two FLOPs,
+// bytes are each operand read or written once.
 struct Cost {
   double flops = 0;
   double bytes = 0;
   OpClass op_class = OpClass::other;
   DType operands = DType::f32;  // what GEMM or attention multiplies; sums are FP32
-  GemmSize gemm = {};          // of linear and expert
+  GemmSize gemm = {};           // of linear and expert
   double again_flops = 0;       // not billed: what known kernels compute twice rather than keep
 };
 
@@ -57,7 +57,8 @@ class Context {
   }
   Tensor zeros(Shape shape, DType dtype, Purpose purpose);
 
-  // Every op ends in one call of run: it bills the cost and, unless the device is `meta`, runs the kernel.
+  // Every op ends in one call of run: it bills the cost and, unless the device is `meta`, runs the
+  // kernel.
   template <class Kernel>
   void run(const Cost& cost, Kernel&& kernel) {
     spent_.flops += cost.flops;

@@ -1,6 +1,6 @@
 // core/errors.h: the exceptions Strait throws, and the check for its own bugs.
-// Nothing below launch/ prints or exits: launch/ catches once, prints one line and picks the exit code.
-// Message form: "[all_to_all] expected 512 rows from rank 3, got 480 (step 17, layer 4)".
+// Nothing below launch/ prints or exits: launch/ catches once, prints one line and picks the exit
+// code. Message form: "[all_to_all] expected 512 rows from rank 3, got 480 (step 17, layer 4)".
 #pragma once
 
 #include <stdexcept>

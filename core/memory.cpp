@@ -21,9 +21,9 @@ constexpr int64_t kGuardBytes = int64_t{1} << 20;
 }  // namespace
 
 const char* name_of(Purpose purpose) {
-  static constexpr const char* kNames[kNumPurposes] = {
-      "weights", "packed weights", "gradients",     "optimizer", "activations",
-      "routed",  "workspace",      "communication", "data"};
+  static constexpr const char* kNames[kNumPurposes] = {"weights",   "packed weights", "gradients",
+                                                       "optimizer", "activations",    "routed",
+                                                       "workspace", "communication",  "data"};
   return kNames[static_cast<int>(purpose)];
 }
 
@@ -33,7 +33,8 @@ int64_t MemoryUse::total() const {
   return sum;
 }
 
-Memory::Memory(Device device, int64_t reserve_bytes) : device_(device), reserve_bytes_(reserve_bytes) {
+Memory::Memory(Device device, int64_t reserve_bytes)
+    : device_(device), reserve_bytes_(reserve_bytes) {
   if (device_ == Device::cpu) {
     // Machines may limit address space (ulimit -v, sanitizers): halve the wish until it is granted.
     void* base = MAP_FAILED;
@@ -57,8 +58,9 @@ Memory::~Memory() {
   }
 }
 
-// With AddressSanitizer, whatever is not handed out is poisoned, up to a margin beyond the highest block: a byte of its
-// shadow stands for eight of ours, so poisoning all of the range would cost more memory than there is.
+// With AddressSanitizer, whatever is not handed out is poisoned, up to a margin beyond the highest
+// block: a byte of its shadow stands for eight of ours, so poisoning all of the range would cost
+// more memory than there is.
 void Memory::guard_up_to(int64_t offset) {
   const int64_t end = std::min(reserve_bytes_, offset + kGuardBytes);
   if (end <= guarded_) return;
@@ -79,7 +81,8 @@ Memory::Block Memory::allocate(int64_t bytes, Purpose purpose) {
   std::lock_guard lock(mutex_);
   const auto fit = by_size_.lower_bound({rounded, 0});
   if (fit == by_size_.end())
-    throw RecipeError("[memory] no room for " + std::to_string(bytes) + " bytes of " + name_of(purpose));
+    throw RecipeError("[memory] no room for " + std::to_string(bytes) + " bytes of " +
+                      name_of(purpose));
   const auto [free_bytes, offset] = *fit;
   by_size_.erase(fit);
   free_.erase(offset);

@@ -1,10 +1,10 @@
 // core/memory.h: one heap per rank, with every byte accounted by purpose.
 //
-// A Memory hands out offsets in one range by best fit and merges neighbours when they are freed. On the
-// `cpu` device the range is reserved virtual memory, so a page costs RAM only once it is touched; on
-// `meta` there is no memory behind the offsets and the same sequence of calls gives the same peaks. That
-// is how a dry run predicts the memory table of a real run.
-// Thread-safe. Blocks are aligned to 64 bytes.
+// A Memory hands out offsets in one range by best fit and merges neighbours when they are freed. On
+// the `cpu` device the range is reserved virtual memory, so a page costs RAM only once it is
+// touched; on `meta` there is no memory behind the offsets and the same sequence of calls gives the
+// same peaks. That is how a dry run predicts the memory table of a real run. Thread-safe. Blocks
+// are aligned to 64 bytes.
 #pragma once
 
 #include <array>
@@ -46,9 +46,10 @@ class Memory {
 
   struct Block {
     int64_t offset = 0;
-    int64_t bytes = 0;  // rounded up to the alignment
+    int64_t bytes = 0;          // rounded up to the alignment
     std::byte* data = nullptr;  // null on `meta`
-    bool untouched = false;     // on `cpu`: no block has been here before, so its bytes are zero and cost no RAM yet
+    bool untouched = false;  // on `cpu`: no block has been here before, so its bytes are zero and
+                             // cost no RAM yet
   };
   // Contents are not initialised. Throws RecipeError when the range is exhausted.
   Block allocate(int64_t bytes, Purpose purpose);
@@ -56,10 +57,10 @@ class Memory {
 
   Device device() const { return device_; }
   MemoryUse live() const;
-  MemoryUse at_peak() const;       // by purpose, at the moment the total was largest
+  MemoryUse at_peak() const;          // by purpose, at the moment the total was largest
   MemoryUse peak_by_purpose() const;  // each purpose at its own largest
-  int64_t high_water_bytes() const;   // end of the highest block ever handed out: what RSS can reach
-  void reset_peaks();                 // peaks and high water start again from what is live now
+  int64_t high_water_bytes() const;  // end of the highest block ever handed out: what RSS can reach
+  void reset_peaks();                // peaks and high water start again from what is live now
 
  private:
   void account(Purpose purpose, int64_t bytes);
@@ -69,12 +70,13 @@ class Memory {
   std::byte* base_ = nullptr;
   int64_t reserve_bytes_ = 0;
   mutable std::mutex mutex_;
-  std::map<int64_t, int64_t> free_;                 // offset -> bytes
-  std::set<std::pair<int64_t, int64_t>> by_size_;   // {bytes, offset}
+  std::map<int64_t, int64_t> free_;                // offset -> bytes
+  std::set<std::pair<int64_t, int64_t>> by_size_;  // {bytes, offset}
   MemoryUse live_, at_peak_, peaks_;
   int64_t high_water_ = 0;
   int64_t untouched_from_ = 0;  // like high_water_, but never lowered
-  int64_t guarded_ = 0;  // with AddressSanitizer: bytes from the start whose access is checked so far
+  int64_t guarded_ =
+      0;  // with AddressSanitizer: bytes from the start whose access is checked so far
 };
 
 }  // namespace strait

@@ -1,8 +1,9 @@
 // core/tensor.h: a typed, shaped block of a rank's Memory.
 //
-// A Tensor is a handle: copies share the storage, the last one frees it. Rows are contiguous; a column
-// view of a matrix has a row stride larger than its width. Everything else (transposes, broadcasts)
-// belongs to the ops. Handles may be copied between threads; the contents are not synchronised.
+// A Tensor is a handle: copies share the storage, the last one frees it. Rows are contiguous; a
+// column view of a matrix has a row stride larger than its width. Everything else (transposes,
+// broadcasts) belongs to the ops. Handles may be copied between threads; the contents are not
+// synchronised.
 #pragma once
 
 #include <array>
@@ -66,7 +67,7 @@ class Tensor {
   }
   std::byte* raw() const;  // REQUIRES: device() is cpu (null for an empty tensor)
 
-  Tensor view(Shape shape) const;                        // REQUIRES: contiguous, same numel
+  Tensor view(Shape shape) const;                         // REQUIRES: contiguous, same numel
   Tensor slice_rows(int64_t begin, int64_t count) const;  // of the matrix view
   Tensor slice_cols(int64_t begin, int64_t count) const;  // of the matrix view; strided
 

@@ -28,7 +28,8 @@ struct ThreadPool::State {
   std::atomic<int64_t> next{0};
   std::exception_ptr error;
 
-  // `job` is what `body` was when this thread joined: the caller clears `body` while workers still run their last chunks.
+  // `job` is what `body` was when this thread joined: the caller clears `body` while workers still
+  // run their last chunks.
   void drain(const std::function<void(int64_t, int64_t)>& job) {
     for (;;) {
       const int64_t begin = next.fetch_add(grain);

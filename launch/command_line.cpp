@@ -190,19 +190,27 @@ void add_verify(CLI::App& app, Chosen& chosen) {
 void add_schedule(CLI::App& app, Chosen& chosen) {
   CLI::App* command = app.add_subcommand("schedule", "a pipeline schedule in numbers");
   auto o = on_chosen(command, chosen, run_schedule);
-  CLI::Option* name = command->add_option("--name", o->name, "1f1b, interleaved, zb1p, zbv, dualpipe, dualpipev");
-  command->add_option("--file", o->file, "or a schedule in a file, as --print writes it")->type_name("FILE")
+  CLI::Option* name =
+      command->add_option("--name", o->name, "1f1b, interleaved, zb1p, zbv, dualpipe, dualpipev");
+  command->add_option("--file", o->file, "or a schedule in a file, as --print writes it")
+      ->type_name("FILE")
       ->excludes(name);
   command->add_option("--ranks", o->ranks, "of the pipeline");
   command->add_option("--micro-batches", o->microbatches, "of a step and pipeline");
-  command->add_option("--chunks", o->chunks, "stages of each rank, where the schedule leaves a choice");
-  command->add_option("--times", o->times,
-                      "of one micro-batch through one stage: forward, whole backward, its weight gradients, a pair")
+  command->add_option("--chunks", o->chunks,
+                      "stages of each rank, where the schedule leaves a choice");
+  command
+      ->add_option("--times", o->times,
+                   "of one micro-batch through one stage: forward, whole backward, its weight "
+                   "gradients, a pair")
       ->capture_default_str()
       ->type_name("F=..,B=..,W=..,FB=..");
-  command->add_option("--stage-costs", o->stage_costs, "for each stage how many times as long it takes")
+  command
+      ->add_option("--stage-costs", o->stage_costs,
+                   "for each stage how many times as long it takes")
       ->type_name("A,B,...");
-  command->add_flag("--pair", o->pair, "make pairs of forwards and backwards where that makes it faster");
+  command->add_flag("--pair", o->pair,
+                    "make pairs of forwards and backwards where that makes it faster");
   command->add_flag("--print", o->print, "also the slots; the output can be read with --file");
   command->add_flag("--json", o->json, "print JSON");
 }
@@ -211,41 +219,57 @@ void add_draw(CLI::App& app, Chosen& chosen) {
   CLI::App* command = app.add_subcommand("draw", "a step as a picture, or two steps compared");
   auto o = on_chosen(command, chosen, run_draw);
   CLI::Option* trace =
-      command->add_option("trace", o->trace, "a trace, as a run or --perfetto writes it; with --cluster, a recipe")
+      command
+          ->add_option("trace", o->trace,
+                       "a trace, as a run or --perfetto writes it; with --cluster, a recipe")
           ->type_name("FILE");
   CLI::Option* cluster =
-      command->add_option("--cluster", o->cluster, "draw the recipe's step as `strait plan` foresees it there")
+      command
+          ->add_option("--cluster", o->cluster,
+                       "draw the recipe's step as `strait plan` foresees it there")
           ->type_name("CLUSTER")
           ->needs(trace);
   command->add_option("--set", o->overrides, "change a key of the recipe; may be repeated")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false)
       ->needs(cluster);
-  CLI::Option* schedule = command->add_option("--schedule", o->schedule, "draw the slots of this pipeline schedule")
-                              ->type_name("NAME|FILE")
-                              ->excludes(trace);
+  CLI::Option* schedule =
+      command->add_option("--schedule", o->schedule, "draw the slots of this pipeline schedule")
+          ->type_name("NAME|FILE")
+          ->excludes(trace);
   command->add_option("--ranks", o->ranks, "of the schedule: pipeline positions")
       ->check(CLI::Range(1, 4096))
       ->needs(schedule);
   command->add_option("--micro-batches", o->microbatches, "of the schedule")
       ->check(CLI::Range(1, 1 << 20))
       ->needs(schedule);
-  command->add_option("--chunks", o->chunks, "of the schedule, per rank (default: what it has by itself)")
+  command
+      ->add_option("--chunks", o->chunks,
+                   "of the schedule, per rank (default: what it has by itself)")
       ->check(CLI::Range(1, 4096))
       ->needs(schedule);
-  command->add_option("--times", o->times, "of its slots, in any unit")->capture_default_str()->needs(schedule);
-  CLI::Option* beside = command->add_option("--beside", o->beside, "a second schedule, or a second trace, below the first")
+  command->add_option("--times", o->times, "of its slots, in any unit")
+      ->capture_default_str()
+      ->needs(schedule);
+  CLI::Option* beside = command
+                            ->add_option("--beside", o->beside,
+                                         "a second schedule, or a second trace, below the first")
                             ->type_name("NAME|FILE");
-  CLI::Option* out = command->add_option("--out", o->out, "the page, which needs nothing but a browser")
-                         ->type_name("PAGE.html");
+  CLI::Option* out =
+      command->add_option("--out", o->out, "the page, which needs nothing but a browser")
+          ->type_name("PAGE.html");
   CLI::Option* perfetto =
-      command->add_option("--perfetto", o->perfetto, "the (first) trace as JSON, for Perfetto and for --compare")
+      command
+          ->add_option("--perfetto", o->perfetto,
+                       "the (first) trace as JSON, for Perfetto and for --compare")
           ->type_name("FILE");
-  CLI::Option* compare = command->add_option("--compare", o->compare, "rank the differences between two traces")
-                             ->expected(2)
-                             ->type_name("FILE");
+  CLI::Option* compare =
+      command->add_option("--compare", o->compare, "rank the differences between two traces")
+          ->expected(2)
+          ->type_name("FILE");
   for (CLI::Option* other : {trace, schedule, beside, out, perfetto}) compare->excludes(other);
-  command->add_option("--top", o->top, "rows of each list of a comparison")->capture_default_str()
+  command->add_option("--top", o->top, "rows of each list of a comparison")
+      ->capture_default_str()
       ->check(CLI::Range(0, 1 << 30))
       ->needs(compare);
   command->add_flag("--json", o->json, "print JSON");
@@ -287,42 +311,60 @@ struct ClusterListOptions {
 };
 
 void add_plan(CLI::App& app, Chosen& chosen) {
-  CLI::App* command = app.add_subcommand("plan", "what training a recipe on a cluster would take, and the best layout; nothing is run");
+  CLI::App* command = app.add_subcommand(
+      "plan",
+      "what training a recipe on a cluster would take, and the best layout; nothing is run");
   auto o = on_chosen(command, chosen, run_plan);
   add_recipe(command, o->recipe, o->overrides);
-  command->add_option("--cluster", o->cluster, "a cluster file, or a name that `strait cluster list` prints")->required()
+  command
+      ->add_option("--cluster", o->cluster,
+                   "a cluster file, or a name that `strait cluster list` prints")
+      ->required()
       ->type_name("CLUSTER");
-  command->add_option("--ranks", o->ranks, "of the cluster (default: all)")->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  command->add_option("--ranks", o->ranks, "of the cluster (default: all)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
   command->add_option("--precision", o->precision, "of the step (default: the recipe's)")
       ->check(CLI::IsMember({"fp32", "bf16", "fp8"}));
-  command->add_option("--tokens", o->tokens, "of the run, such as 14.8T (default: the recipe's steps)");
+  command->add_option("--tokens", o->tokens,
+                      "of the run, such as 14.8T (default: the recipe's steps)");
   command->add_option("--price", o->price, "dollars for an hour of a rank (default: the cluster's)")
       ->check(CLI::Range(0.0, 1e6));
-  command->add_option("--skew", o->skew, "rows of the busiest rank over the mean, for the slow end of the band")
+  command
+      ->add_option("--skew", o->skew,
+                   "rows of the busiest rank over the mean, for the slow end of the band")
       ->capture_default_str()
       ->check(CLI::Range(1.0, 1e3));
   command->add_flag("--no-search", o->no_search, "only the recipe's own layout");
-  command->add_option("--top", o->top, "layouts to list")->capture_default_str()->check(CLI::Range(1, 1000));
+  command->add_option("--top", o->top, "layouts to list")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000));
   command->add_flag("--json", o->json, "print JSON");
 }
 
 void add_cluster_commands(CLI::App& app, Chosen& chosen) {
-  CLI::App* group = app.add_subcommand("cluster", "the figures of a cluster: show, list, fit from measurements");
+  CLI::App* group =
+      app.add_subcommand("cluster", "the figures of a cluster: show, list, fit from measurements");
   group->require_subcommand(1);
   CLI::App* show = group->add_subcommand("show", "every figure with its unit and its source");
   auto s = on_chosen(show, chosen, run_cluster_show);
-  show->add_option("cluster", s->cluster, "a YAML file, or a name that `strait cluster list` prints")->required();
+  show->add_option("cluster", s->cluster,
+                   "a YAML file, or a name that `strait cluster list` prints")
+      ->required();
   show->add_flag("--json", s->json, "print JSON");
   CLI::App* list = group->add_subcommand("list", "the clusters that are known by name");
   auto l = on_chosen<ClusterListOptions>(
       list, chosen, [](const ClusterListOptions& o) { return run_cluster_list(o.json); });
   list->add_flag("--json", l->json, "print JSON");
-  CLI::App* calibrate = group->add_subcommand("calibrate", "a cluster's figures from measurements, by least squares");
+  CLI::App* calibrate =
+      group->add_subcommand("calibrate", "a cluster's figures from measurements, by least squares");
   auto c = on_chosen(calibrate, chosen, run_cluster_calibrate);
-  calibrate->add_option("--from", c->measurements, "CSV of timings; recipes/REFERENCE.md says what is in it")
+  calibrate
+      ->add_option("--from", c->measurements,
+                   "CSV of timings; recipes/REFERENCE.md says what is in it")
       ->required()
       ->type_name("FILE");
-  calibrate->add_option("--base", c->base, "the cluster that says what is not measured")->required()
+  calibrate->add_option("--base", c->base, "the cluster that says what is not measured")
+      ->required()
       ->type_name("CLUSTER");
   calibrate->add_option("--out", c->out, "the new cluster file")->required()->type_name("FILE");
   calibrate->add_flag("--replace", c->replace, "write over a file that is there");
@@ -412,7 +454,8 @@ int run_command_line(int argc, char** argv) {
   if (const int ranks = launched_ranks().value_or(1);
       ranks > 1 && chosen.work == Work::of_one_process)
     throw RecipeError(fmt::format(
-        "this is the work of one process, but mpirun has started {}; start it without mpirun", ranks));
+        "this is the work of one process, but mpirun has started {}; start it without mpirun",
+        ranks));
   return chosen.run();
 }
 

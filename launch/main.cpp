@@ -1,5 +1,6 @@
-// launch/main.cpp: the `strait` binary. The only place that catches everything and picks the exit code:
-// 0 done, 1 bug, 2 usage or recipe, 3 data or disk, 4 lost or silent peer, 5 numbers, 143 stopped after saving.
+// launch/main.cpp: the `strait` binary. The only place that catches everything and picks the exit
+// code: 0 done, 1 bug, 2 usage or recipe, 3 data or disk, 4 lost or silent peer, 5 numbers, 143
+// stopped after saving.
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -22,7 +23,8 @@ int code_with_output(int code) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::signal(SIGXFSZ, SIG_IGN);  // a limit on the size of files is an error of write(), as a full disk is
+  std::signal(SIGXFSZ,
+              SIG_IGN);  // a limit on the size of files is an error of write(), as a full disk is
   try {
     return code_with_output(strait::run_command_line(argc, argv));
   } catch (const std::system_error& error) {

@@ -38,14 +38,15 @@ std::pair<Var, Var> split_columns(Segment& segment, const Var& x, int64_t first)
   const int64_t rows = whole.rows(), cols = whole.cols();
   Var a = segment.result(whole.slice_cols(0, first), whole.dtype());
   Var b = segment.result(whole.slice_cols(first, cols - first), whole.dtype());
-  segment.on_backward([&segment, rows, cols, first, into = x.gradient, da = a.gradient, db = b.gradient] {
-    Context& ctx = segment.ctx();
-    Tensor dx = ctx.empty({rows, cols}, into->dtype(), Purpose::activations);
-    Tensor left = dx.slice_cols(0, first), right = dx.slice_cols(first, cols - first);
-    cast(ctx, da->take(), left);
-    cast(ctx, db->take(), right);
-    into->add(ctx, dx);
-  });
+  segment.on_backward(
+      [&segment, rows, cols, first, into = x.gradient, da = a.gradient, db = b.gradient] {
+        Context& ctx = segment.ctx();
+        Tensor dx = ctx.empty({rows, cols}, into->dtype(), Purpose::activations);
+        Tensor left = dx.slice_cols(0, first), right = dx.slice_cols(first, cols - first);
+        cast(ctx, da->take(), left);
+        cast(ctx, db->take(), right);
+        into->add(ctx, dx);
+      });
   return {a, b};
 }
 
@@ -61,25 +62,28 @@ Var concat_columns(Segment& segment, const Var& a, const Var& b) {
   };
   Var y = segment.result(run(), DType::f32);
   segment.may_recompute(y, segment.recompute().norms, run);
-  segment.on_backward([&ctx, rows, first, second, ga = a.gradient, gb = b.gradient, dy_slot = y.gradient] {
-    const Tensor dy = dy_slot->take();
-    const auto give = [&](Gradient& gradient, int64_t begin, int64_t count) {
-      Tensor part = ctx.empty({rows, count}, gradient.dtype(), Purpose::activations);
-      cast(ctx, dy.slice_cols(begin, count), part);
-      gradient.add(ctx, part);
-    };
-    give(*ga, 0, first);
-    give(*gb, first, second);
-  });
+  segment.on_backward(
+      [&ctx, rows, first, second, ga = a.gradient, gb = b.gradient, dy_slot = y.gradient] {
+        const Tensor dy = dy_slot->take();
+        const auto give = [&](Gradient& gradient, int64_t begin, int64_t count) {
+          Tensor part = ctx.empty({rows, count}, gradient.dtype(), Purpose::activations);
+          cast(ctx, dy.slice_cols(begin, count), part);
+          gradient.add(ctx, part);
+        };
+        give(*ga, 0, first);
+        give(*gb, first, second);
+      });
   return y;
 }
 
-Var rope_in_place(Segment& segment, const Var& x, const RopeLayout& layout, const RopeTablePtr& table) {
+Var rope_in_place(Segment& segment, const Var& x, const RopeLayout& layout,
+                  const RopeTablePtr& table) {
   Context& ctx = segment.ctx();
   const Tensor& tensor = x.get();
   rope(ctx, tensor, layout, *table, RopeDirection::forward);
   Var y = segment.result(tensor, tensor.dtype());
-  // A recomputed input comes back unrotated. x itself has no other reader, so both may drop the storage.
+  // A recomputed input comes back unrotated. x itself has no other reader, so both may drop the
+  // storage.
   segment.may_recompute(y, x.value->has_recipe(), [&ctx, layout, table, value = x.value] {
     Tensor again = value->get();
     value->drop();
@@ -98,7 +102,8 @@ Var attention(Segment& segment, const AttentionShape& shape, const Var& q, const
               const Var& k_rope) {
   Context& ctx = segment.ctx();
   const DType dtype = q.get().dtype();
-  Tensor o = ctx.empty({shape.num_tokens(), shape.num_heads * shape.v_dim}, dtype, Purpose::activations);
+  Tensor o =
+      ctx.empty({shape.num_tokens(), shape.num_heads * shape.v_dim}, dtype, Purpose::activations);
   Tensor lse = ctx.empty({shape.num_tokens(), shape.num_heads}, DType::f32, Purpose::activations);
   attention(ctx, shape, q.get(), kv.get(), k_rope.get(), o, lse);
   Var y = segment.result(o, dtype);
@@ -136,15 +141,16 @@ Var swiglu(Segment& segment, const Var& gate_up, const Var* row_weights) {
     Tensor d_input = ctx.empty({input.rows(), input.cols()}, input.dtype(), purpose);
     Tensor d_weights;
     if (weights.defined()) d_weights = ctx.empty({input.rows()}, DType::f32, purpose);
-    swiglu_backward(ctx, dh, input, weights.defined() ? weights.get() : Tensor{}, d_input, d_weights);
+    swiglu_backward(ctx, dh, input, weights.defined() ? weights.get() : Tensor{}, d_input,
+                    d_weights);
     gate_up.gradient->add(ctx, d_input);
     if (weights.defined()) weights.gradient->add(ctx, d_weights);
   });
   return y;
 }
 
-Route route(Segment& segment, const Var& logits, const RouteSettings& settings, const Tensor& bias_E,
-            const BalanceLoss& balance) {
+Route route(Segment& segment, const Var& logits, const RouteSettings& settings,
+            const Tensor& bias_E, const BalanceLoss& balance) {
   Context& ctx = segment.ctx();
   const Tensor& scores = logits.get();
   const int64_t tokens = scores.rows();
@@ -184,13 +190,13 @@ Var gather_pairs(Segment& segment, const Var& rows, const PairMapPtr& pairs) {
   const Tensor copies = run();
   Var y = segment.result(copies, copies.dtype());
   segment.may_recompute(y, true, run);  // a copy of what is kept anyway
-  segment.on_backward([&ctx, pairs, num_rows = rows.get().rows(), into = rows.gradient,
-                       dy_slot = y.gradient] {
-    const Tensor dy = dy_slot->take();
-    bool fresh = false;
-    Tensor dx = into->accumulator(ctx, {num_rows, dy.cols()}, fresh);
-    tree_sum(ctx, dy, pairs->pairs_of_row, pairs->range, accumulate_unless(fresh), dx);
-  });
+  segment.on_backward(
+      [&ctx, pairs, num_rows = rows.get().rows(), into = rows.gradient, dy_slot = y.gradient] {
+        const Tensor dy = dy_slot->take();
+        bool fresh = false;
+        Tensor dx = into->accumulator(ctx, {num_rows, dy.cols()}, fresh);
+        tree_sum(ctx, dy, pairs->pairs_of_row, pairs->range, accumulate_unless(fresh), dx);
+      });
   return y;
 }
 
@@ -203,7 +209,8 @@ Var sum_pairs(Segment& segment, const Var& pair_rows, const PairMapPtr& pairs, D
   Var y = segment.result(sums, out);
   segment.on_backward([&ctx, pairs, into = pair_rows.gradient, dy_slot = y.gradient] {
     const Tensor dy = dy_slot->take();
-    Tensor d_terms = ctx.empty({pairs->row_of_pair.numel(), dy.cols()}, into->dtype(), Purpose::routed);
+    Tensor d_terms =
+        ctx.empty({pairs->row_of_pair.numel(), dy.cols()}, into->dtype(), Purpose::routed);
     gather_rows(ctx, dy, pairs->row_of_pair, d_terms);
     into->add(ctx, d_terms);
   });

@@ -1,7 +1,9 @@
-// core/autograd/functions.h: the ops as a Segment records them.   T tokens, H hidden, R rows of experts, E experts.
+// core/autograd/functions.h: the ops as a Segment records them.   T tokens, H hidden, R rows of
+// experts, E experts.
 //
-// Each function computes its result at once and, in training, records its backward. Activations have the compute
-// dtype of the run (FP32 or BF16); `out` says otherwise. Gradients of weights are added to Parameter::gradient.
+// Each function computes its result at once and, in training, records its backward. Activations
+// have the compute dtype of the run (FP32 or BF16); `out` says otherwise. Gradients of weights are
+// added to Parameter::gradient.
 #pragma once
 
 #include <memory>
@@ -35,38 +37,44 @@ Var concat_columns(Segment& segment, const Var& a, const Var& b);
 
 // Rotates the RoPE columns of every head in place: the input is used up.
 using RopeTablePtr = std::shared_ptr<const RopeTable>;
-Var rope_in_place(Segment& segment, const Var& x, const RopeLayout& layout, const RopeTablePtr& table);
+Var rope_in_place(Segment& segment, const Var& x, const RopeLayout& layout,
+                  const RopeTablePtr& table);
 
 // MLA's causal attention; see core/ops/attention.h for the shapes.
 Var attention(Segment& segment, const AttentionShape& shape, const Var& q, const Var& kv,
               const Var& k_rope);
 
-// silu(gate) * up, times a weight per row if given.  gate_up [R, 2F], row_weights [R] FP32 -> [R, F].
+// silu(gate) * up, times a weight per row if given.  gate_up [R, 2F], row_weights [R] FP32 -> [R,
+// F].
 Var swiglu(Segment& segment, const Var& gate_up, const Var* row_weights);
 
-// y = x W_e^T for the rows of each expert.  x [R, in] sorted by expert, offsets [E + 1], weight [E, out, in].
+// y = x W_e^T for the rows of each expert.  x [R, in] sorted by expert, offsets [E + 1], weight [E,
+// out, in].
 using Offsets = std::shared_ptr<const std::vector<int64_t>>;
-Var grouped_linear(Segment& segment, const Var& x, Parameter& weight, const Offsets& offsets, DType out);
+Var grouped_linear(Segment& segment, const Var& x, Parameter& weight, const Offsets& offsets,
+                   DType out);
 
-// Chosen experts and their weights.  logits [T, E] FP32 -> weights [T, K] FP32; `ids` [T, K] is set.
-// Backward adds the sequence-wise balance loss's gradient when balance.alpha > 0; `balance_loss` [B] is set then.
+// Chosen experts and their weights.  logits [T, E] FP32 -> weights [T, K] FP32; `ids` [T, K] is
+// set. Backward adds the sequence-wise balance loss's gradient when balance.alpha > 0;
+// `balance_loss` [B] is set then.
 struct Route {
   Var weights;
   Tensor ids;
   Tensor balance_loss;
 };
-Route route(Segment& segment, const Var& logits, const RouteSettings& settings, const Tensor& bias_E,
-            const BalanceLoss& balance);
+Route route(Segment& segment, const Var& logits, const RouteSettings& settings,
+            const Tensor& bias_E, const BalanceLoss& balance);
 
-// Which rows the experts [range.first, range.last) take: pairs (row, expert) are sorted by expert, then by row.
-// U rows, R pairs.
+// Which rows the experts [range.first, range.last) take: pairs (row, expert) are sorted by expert,
+// then by row. U rows, R pairs.
 struct PairMap {
   Tensor row_of_pair;        // [R] i32
   TreeEntries pairs_of_row;  // for each of the U rows, its pairs by expert
   ExpertRange range;
 };
 using PairMapPtr = std::shared_ptr<const PairMap>;
-// rows [U, H] -> one row per pair [R, H]; and one row per pair -> the sums [U, H] over each row's pairs.
+// rows [U, H] -> one row per pair [R, H]; and one row per pair -> the sums [U, H] over each row's
+// pairs.
 Var gather_pairs(Segment& segment, const Var& rows, const PairMapPtr& pairs);
 Var sum_pairs(Segment& segment, const Var& pair_rows, const PairMapPtr& pairs, DType out);
 

@@ -6,8 +6,8 @@
 namespace strait {
 namespace {
 
-// dx (+)= dy W through `product(dx, accumulate)`. The GEMM accumulates in FP32 only, so a BF16 gradient that has
-// another part already gets this one by an addition.
+// dx (+)= dy W through `product(dx, accumulate)`. The GEMM accumulates in FP32 only, so a BF16
+// gradient that has another part already gets this one by an addition.
 template <class Product>
 void add_input_gradient(Context& ctx, Gradient& gradient, Shape shape, const Product& product) {
   bool fresh = false;
@@ -114,11 +114,10 @@ Var grouped_linear(Segment& segment, const Var& x, Parameter& weight, const Offs
   segment.on_backward([&segment, &weight, offsets, in_features, x, dy_slot = y.gradient] {
     Context& ctx = segment.ctx();
     const Tensor dy = dy_slot->take();
-    add_input_gradient(ctx, *x.gradient, {dy.rows(), in_features},
-                       [&](const Tensor& dx, Accumulate accumulate) {
-                         grouped_linear_input_gradient(ctx, dy, *offsets, weight.packed, dx,
-                                                       accumulate);
-                       });
+    add_input_gradient(
+        ctx, *x.gradient, {dy.rows(), in_features}, [&](const Tensor& dx, Accumulate accumulate) {
+          grouped_linear_input_gradient(ctx, dy, *offsets, weight.packed, dx, accumulate);
+        });
     segment.on_weights([&ctx, &weight, offsets, dy, value = x.value] {
       grouped_linear_weight_gradient(ctx, dy, value->get(), *offsets, weight.gradient,
                                      Accumulate::yes);

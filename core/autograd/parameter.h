@@ -18,8 +18,9 @@ enum class Replicas : uint8_t {
 // How a parameter takes part in the forward pass.
 enum class Role : uint8_t { linear, expert_stack, embedding, norm };
 
-// A parameter is a matrix view [rows, cols]; it is stored under one or more Hugging Face names, each a block
-// of its rows. `gate_proj` and `up_proj` are one parameter, and so are all experts of a layer on this rank.
+// A parameter is a matrix view [rows, cols]; it is stored under one or more Hugging Face names,
+// each a block of its rows. `gate_proj` and `up_proj` are one parameter, and so are all experts of
+// a layer on this rank.
 struct Part {
   std::string name;  // model.layers.3.mlp.experts.5.up_proj.weight
   int64_t row_begin = 0;
@@ -29,7 +30,7 @@ struct Part {
 struct Parameter {
   std::string name;  // of the whole, unique in the model
   std::vector<Part> parts{};
-  Shape shape;  // [out, in], [experts, out, in], or [size]
+  Shape shape;               // [out, in], [experts, out, in], or [size]
   DType dtype = DType::f32;  // of `weight`
   Role role = Role::linear;
   Replicas replicas = Replicas::data;

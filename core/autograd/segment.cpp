@@ -10,7 +10,8 @@ const Tensor& Value::get() {
   return tensor_;
 }
 
-// Others may hold what was added first (weight-gradient work, an exchange's buffer): then the sum goes to a new tensor.
+// Others may hold what was added first (weight-gradient work, an exchange's buffer): then the sum
+// goes to a new tensor.
 void Gradient::make_own(Context& ctx) {
   if (tensor_.unique()) return;
   Tensor own = ctx.empty(tensor_.shape(), tensor_.dtype(), Purpose::activations);

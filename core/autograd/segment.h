@@ -1,16 +1,17 @@
 // core/autograd/segment.h: the tape of one phase of one micro-batch.
 //
-// A segment records two lists while its forward runs: input gradients, on the critical path, and weight
-// gradients, which nobody needs before the update. They run at different times:
+// A segment records two lists while its forward runs: input gradients, on the critical path, and
+// weight gradients, which nobody needs before the update. They run at different times:
 //   Segment segment(ctx, Mode::training);
 //   Var x = segment.input(tensor);  Var y = linear(segment, x, weight);
-//   segment.finish_forward();                        // values that can be recomputed are dropped here
-//   segment.backward({{y, dy}});  use(x.gradient->tensor);
-//   segment.weight_gradients();                      // any time later
-// A Value is kept only by the closures that need it, so memory falls as the lists are consumed. A value with
-// a recipe (norms, MLA up-projections, SwiGLU) is recomputed at its first use in backward and then kept until
-// its last use. Called from the rank's compute thread only.
-// Source of the split into two lists: zero-bubble pipelines, arXiv 2401.10241; DeepSeek-V3 report, section 3.2.1.
+//   segment.finish_forward();                        // values that can be recomputed are dropped
+//   here segment.backward({{y, dy}});  use(x.gradient->tensor); segment.weight_gradients(); // any
+//   time later
+// A Value is kept only by the closures that need it, so memory falls as the lists are consumed. A
+// value with a recipe (norms, MLA up-projections, SwiGLU) is recomputed at its first use in
+// backward and then kept until its last use. Called from the rank's compute thread only. Source of
+// the split into two lists: zero-bubble pipelines, arXiv 2401.10241; DeepSeek-V3 report,
+// section 3.2.1.
 #pragma once
 
 #include <functional>
@@ -46,8 +47,8 @@ class Value {
   std::function<Tensor()> recipe_;
 };
 
-// The gradient of a value: the sum of what its consumers add, in one dtype. A value with several consumers (a
-// norm's output) sums in FP32; one with a single consumer keeps the compute dtype.
+// The gradient of a value: the sum of what its consumers add, in one dtype. A value with several
+// consumers (a norm's output) sums in FP32; one with a single consumer keeps the compute dtype.
 class Gradient {
  public:
   explicit Gradient(DType dtype) : dtype_(dtype) {}
@@ -85,9 +86,9 @@ class Segment {
   bool training() const { return mode_ == Mode::training; }
   const Recompute& recompute() const { return recompute_; }
 
-  Var input(Tensor tensor);     // a value whose gradient is wanted after backward(), in FP32
+  Var input(Tensor tensor);  // a value whose gradient is wanted after backward(), in FP32
   Var input(std::shared_ptr<Value> value);  // the same for a value that another segment made
-  Var constant(Tensor tensor);  // no gradient
+  Var constant(Tensor tensor);              // no gradient
   // For ops: a new value whose gradient is summed in `gradient_dtype`.
   Var result(Tensor tensor, DType gradient_dtype);
   // For ops: lets backward recompute `var` with `recipe` when `wanted` (a field of recompute()).

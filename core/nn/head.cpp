@@ -11,8 +11,9 @@ namespace strait {
 Objective next_token_objective(Tensor targets_T) {
   return [targets_T = std::move(targets_T)](Context& ctx, Tensor& logits_CV, int64_t first,
                                             double gradient_scale, Tensor& nll_C) {
-    const Tensor targets_C =
-        targets_T.view({targets_T.numel(), 1}).slice_rows(first, logits_CV.rows()).view({logits_CV.rows()});
+    const Tensor targets_C = targets_T.view({targets_T.numel(), 1})
+                                 .slice_rows(first, logits_CV.rows())
+                                 .view({logits_CV.rows()});
     if (gradient_scale > 0) {
       cross_entropy_with_gradient(ctx, logits_CV, targets_C, gradient_scale, nll_C);
     } else {
@@ -21,18 +22,19 @@ Objective next_token_objective(Tensor targets_T) {
   };
 }
 
-HeadPhase head_forward(const LayerContext& run, Parameter& norm, Parameter& head, const Tensor& hidden,
-                       const Objective& objective, double gradient_scale) {
+HeadPhase head_forward(const LayerContext& run, Parameter& norm, Parameter& head,
+                       const Tensor& hidden, const Objective& objective, double gradient_scale) {
   Context& ctx = *run.ctx;
   HeadPhase phase;
   phase.segment = std::make_unique<Segment>(ctx, run.mode, run.recompute);
   phase.hidden = phase.segment->input(hidden);
-  phase.normed =
-      rms_norm(*phase.segment, phase.hidden, norm, run.model->settings.rms_norm_eps, run.model->compute);
+  phase.normed = rms_norm(*phase.segment, phase.hidden, norm, run.model->settings.rms_norm_eps,
+                          run.model->compute);
   const int64_t tokens = hidden.rows(), vocabulary = head.num_rows(), chunk = run.head_chunk_tokens;
   const bool training = run.mode == Mode::training;
   phase.nll = ctx.empty({tokens}, DType::f32, Purpose::activations);
-  if (training) phase.d_normed = ctx.empty({tokens, hidden.cols()}, DType::f32, Purpose::activations);
+  if (training)
+    phase.d_normed = ctx.empty({tokens, hidden.cols()}, DType::f32, Purpose::activations);
   const Tensor nll_T1 = phase.nll.view({tokens, 1});
   const Tensor space =
       ctx.empty({std::min(chunk, tokens), vocabulary}, DType::f32, Purpose::workspace);

@@ -1,4 +1,5 @@
-// core/nn/initial_values.cpp: counter-based random numbers, so that any range of any tensor can be made anywhere.
+// core/nn/initial_values.cpp: counter-based random numbers, so that any range of any tensor can be
+// made anywhere.
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -36,14 +37,15 @@ void fill_normal(uint64_t stream, int64_t first, float scale, std::span<float> o
     const NormalPair normal = normal_pair(stream, static_cast<uint64_t>(pair));
     const int64_t at = 2 * pair - first;
     if (at >= 0) out[static_cast<size_t>(at)] = scale * normal.first;
-    if (at + 1 < static_cast<int64_t>(out.size())) out[static_cast<size_t>(at + 1)] = scale * normal.second;
+    if (at + 1 < static_cast<int64_t>(out.size()))
+      out[static_cast<size_t>(at + 1)] = scale * normal.second;
   }
 }
 
 }  // namespace
 
-void initial_values(const Parameter& parameter, double initializer_range, uint64_t seed, int64_t begin,
-                    std::span<float> out) {
+void initial_values(const Parameter& parameter, double initializer_range, uint64_t seed,
+                    int64_t begin, std::span<float> out) {
   const auto end = begin + static_cast<int64_t>(out.size());
   if (parameter.role == Role::norm) {
     std::fill(out.begin(), out.end(), 1.0f);

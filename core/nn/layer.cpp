@@ -23,7 +23,8 @@ std::unique_ptr<Segment> new_segment(const LayerContext& run) {
 }
 
 // hidden -> the heads' outputs side by side [T, N * v].
-Var mla(const LayerContext& run, Segment& segment, const AttentionParameters& p, const Var& hidden) {
+Var mla(const LayerContext& run, Segment& segment, const AttentionParameters& p,
+        const Var& hidden) {
   const ModelSettings& s = run.model->settings;
   const DType compute = run.model->compute;
   const int64_t qk = s.qk_nope_head_dim + s.qk_rope_head_dim;
@@ -85,8 +86,8 @@ AttentionPhase attention_forward(const LayerContext& run, const LayerParameters&
                               .alpha = run.balance_alpha,
                               .gradient_scale = 1.0 / static_cast<double>(run.sequences_of_step)};
     const bool biased = s.topk_method == "noaux_tc";
-    const Route routed = route(segment, logits, route_settings(s),
-                               biased ? selection_bias_E : Tensor{}, balance);
+    const Route routed =
+        route(segment, logits, route_settings(s), biased ? selection_bias_E : Tensor{}, balance);
     phase.gate_weights = routed.weights;
     phase.expert_ids = routed.ids;
     phase.balance_loss = routed.balance_loss;
@@ -126,7 +127,8 @@ ExpertsPhase experts_forward(const LayerContext& run, const LayerParameters& lay
   phase.rows = segment.input(batch.rows);
   phase.pair_weights = segment.input(batch.pair_weights);
   const Var pairs = gather_pairs(segment, phase.rows, batch.pairs);
-  const Var gate_up = grouped_linear(segment, pairs, *layer.experts_gate_up, batch.offsets, compute);
+  const Var gate_up =
+      grouped_linear(segment, pairs, *layer.experts_gate_up, batch.offsets, compute);
   const Var h = swiglu(segment, gate_up, &phase.pair_weights);
   const Var y = grouped_linear(segment, h, *layer.experts_down, batch.offsets, compute);
   phase.sums = sum_pairs(segment, y, batch.pairs, sums_dtype);

@@ -65,10 +65,10 @@ class Builder {
                     .replicas = Replicas::expert};
     for (int64_t expert = 0; expert < model_.experts.count; ++expert)
       for (int64_t index = 0; index < count; ++index)
-        stack.parts.push_back({fmt::format("{}.experts.{}.{}.weight", prefix,
-                                           model_.experts.first + expert,
-                                           projections[static_cast<size_t>(index)]),
-                               (expert * count + index) * out, out});
+        stack.parts.push_back(
+            {fmt::format("{}.experts.{}.{}.weight", prefix, model_.experts.first + expert,
+                         projections[static_cast<size_t>(index)]),
+             (expert * count + index) * out, out});
     return add(std::move(stack));
   }
   void layer(int64_t index) {
@@ -157,8 +157,8 @@ ParameterCounts count_parameters(const ModelSettings& settings) {
                              ? numel / settings.n_routed_experts * settings.num_experts_per_tok
                              : numel;
     counts.active += used;
-    const bool multiplies = parameter->role == Role::linear || parameter->role == Role::expert_stack ||
-                            parameter.get() == model.head;
+    const bool multiplies = parameter->role == Role::linear ||
+                            parameter->role == Role::expert_stack || parameter.get() == model.head;
     if (multiplies) counts.active_matrix += used;
   }
   return counts;

@@ -1,7 +1,8 @@
 // core/nn/model.h: the parameters of a DeepSeek-V2/V3-shaped transformer, as one rank holds them.
 //
-// Names are Hugging Face's. Building a model allocates nothing: parallel/shard gives every parameter its storage.
-// The MTP module is layer `num_hidden_layers`; its embedding and head are the main model's.
+// Names are Hugging Face's. Building a model allocates nothing: parallel/shard gives every
+// parameter its storage. The MTP module is layer `num_hidden_layers`; its embedding and head are
+// the main model's.
 #pragma once
 
 #include <memory>
@@ -33,10 +34,10 @@ struct LayerParameters {
   AttentionParameters attention;
   bool is_moe = false;
   MlpParameters mlp;  // of a dense layer, or the shared experts (absent if n_shared_experts is 0)
-  Parameter* router = nullptr;            // [E, H]
-  Parameter* experts_gate_up = nullptr;   // [E_local, 2F, H]
-  Parameter* experts_down = nullptr;      // [E_local, H, F]
-  int moe_index = -1;                     // which row of the selection bias belongs to this layer
+  Parameter* router = nullptr;           // [E, H]
+  Parameter* experts_gate_up = nullptr;  // [E_local, 2F, H]
+  Parameter* experts_down = nullptr;     // [E_local, H, F]
+  int moe_index = -1;                    // which row of the selection bias belongs to this layer
 };
 
 struct MtpParameters {
@@ -75,16 +76,18 @@ Model build_model(const ModelSettings& settings, LocalExperts experts, DType com
 // Name of a MoE layer's selection bias: model.layers.{i}.mlp.gate.e_score_correction_bias.
 std::string selection_bias_name(const Model& model, int64_t layer);
 
-// Element [begin, begin + out.size()) of the flattened parameter at the start of training: matrices from
-// N(0, initializer_range), norms 1. A function of (seed, Hugging Face name, index in that tensor) alone, so it
-// is the same in every layout.
-void initial_values(const Parameter& parameter, double initializer_range, uint64_t seed, int64_t begin,
-                    std::span<float> out);
+// Element [begin, begin + out.size()) of the flattened parameter at the start of training: matrices
+// from N(0, initializer_range), norms 1. A function of (seed, Hugging Face name, index in that
+// tensor) alone, so it is the same in every layout.
+void initial_values(const Parameter& parameter, double initializer_range, uint64_t seed,
+                    int64_t begin, std::span<float> out);
 
 struct ParameterCounts {
-  int64_t total = 0;     // trained elements, all experts and the MTP module included
-  int64_t active = 0;    // used by one token in the main model: shared and top-k experts, embedding and head included
-  int64_t active_matrix = 0;  // elements a token is multiplied with in the main model: no embedding, no norms
+  int64_t total = 0;   // trained elements, all experts and the MTP module included
+  int64_t active = 0;  // used by one token in the main model: shared and top-k experts, embedding
+                       // and head included
+  int64_t active_matrix =
+      0;  // elements a token is multiplied with in the main model: no embedding, no norms
   int64_t mtp_total = 0;
 };
 ParameterCounts count_parameters(const ModelSettings& settings);

@@ -142,14 +142,14 @@ void multiply(Context& context, const Product& product, const Tensor& a,
   const int64_t rows = check_offsets(product.op, offsets, experts, a.rows());
   const double r = static_cast<double>(rows), k = static_cast<double>(product.in),
                n = static_cast<double>(product.out);
-  const Cost cost{
-      .flops = 2 * r * k * n,
-      .bytes = r * k * static_cast<double>(size_of(a.dtype())) +
-               r * n * static_cast<double>(size_of(c.dtype())) +
-               static_cast<double>(experts) * k * n * static_cast<double>(size_of(weights.compute())),
-      .op_class = product.op_class,
-      .operands = weights.compute(),
-      .gemm = {.groups = experts, .rows = rows, .in = product.in, .out = product.out}};
+  const Cost cost{.flops = 2 * r * k * n,
+                  .bytes = r * k * static_cast<double>(size_of(a.dtype())) +
+                           r * n * static_cast<double>(size_of(c.dtype())) +
+                           static_cast<double>(experts) * k * n *
+                               static_cast<double>(size_of(weights.compute())),
+                  .op_class = product.op_class,
+                  .operands = weights.compute(),
+                  .gemm = {.groups = experts, .rows = rows, .in = product.in, .out = product.out}};
   const Tensor scratch =
       scratch_for(context, kProductCut, false, a.rows(), product.out, product.in);
   context.run(cost, [&] {
@@ -291,35 +291,39 @@ void PackedWeight::pack(Context& context, const Tensor& weight, DType compute) {
 void linear(Context& context, const Tensor& x_TK, const PackedWeight& weight, const Tensor& y_TN,
             Accumulate accumulate) {
   const int64_t offsets[] = {0, x_TK.rows()};
-  multiply(context, product_of("linear", OpClass::linear, weight, Orientation::forward), x_TK, offsets, weight, y_TN,
-           accumulate);
+  multiply(context, product_of("linear", OpClass::linear, weight, Orientation::forward), x_TK,
+           offsets, weight, y_TN, accumulate);
 }
 
 void linear_input_gradient(Context& context, const Tensor& dy_TN, const PackedWeight& weight,
                            const Tensor& dx_TK, Accumulate accumulate) {
   const int64_t offsets[] = {0, dy_TN.rows()};
-  multiply(context, product_of("linear_input_gradient", OpClass::linear, weight, Orientation::input_gradient), dy_TN,
-           offsets, weight, dx_TK, accumulate);
+  multiply(
+      context,
+      product_of("linear_input_gradient", OpClass::linear, weight, Orientation::input_gradient),
+      dy_TN, offsets, weight, dx_TK, accumulate);
 }
 
 void linear_weight_gradient(Context& context, const Tensor& dy_TN, const Tensor& x_TK,
                             const Tensor& dw_NK, Accumulate accumulate) {
   const int64_t offsets[] = {0, x_TK.rows()};
-  weight_gradient(context, "linear_weight_gradient", OpClass::linear, dy_TN, x_TK, offsets, dw_NK, 1, accumulate);
+  weight_gradient(context, "linear_weight_gradient", OpClass::linear, dy_TN, x_TK, offsets, dw_NK,
+                  1, accumulate);
 }
 
 void grouped_linear(Context& context, const Tensor& x_RK, std::span<const int64_t> offsets,
                     const PackedWeight& weights, const Tensor& y_RN, Accumulate accumulate) {
-  multiply(context, product_of("grouped_linear", OpClass::expert, weights, Orientation::forward), x_RK, offsets,
-           weights, y_RN, accumulate);
+  multiply(context, product_of("grouped_linear", OpClass::expert, weights, Orientation::forward),
+           x_RK, offsets, weights, y_RN, accumulate);
 }
 
 void grouped_linear_input_gradient(Context& context, const Tensor& dy_RN,
                                    std::span<const int64_t> offsets, const PackedWeight& weights,
                                    const Tensor& dx_RK, Accumulate accumulate) {
   multiply(context,
-           product_of("grouped_linear_input_gradient", OpClass::expert, weights, Orientation::input_gradient), dy_RN,
-           offsets, weights, dx_RK, accumulate);
+           product_of("grouped_linear_input_gradient", OpClass::expert, weights,
+                      Orientation::input_gradient),
+           dy_RN, offsets, weights, dx_RK, accumulate);
 }
 
 void grouped_linear_weight_gradient(Context& context, const Tensor& dy_RN, const Tensor& x_RK,
@@ -327,8 +331,8 @@ void grouped_linear_weight_gradient(Context& context, const Tensor& dy_RN, const
                                     Accumulate accumulate) {
   STRAIT_CHECK(dw_ENK.defined() && dw_ENK.shape().rank() == 3 && dw_ENK.contiguous(),
                "[grouped_linear_weight_gradient] dw must be a contiguous [E, N, K]");
-  weight_gradient(context, "grouped_linear_weight_gradient", OpClass::expert, dy_RN, x_RK, offsets, dw_ENK,
-                  dw_ENK.dim(0), accumulate);
+  weight_gradient(context, "grouped_linear_weight_gradient", OpClass::expert, dy_RN, x_RK, offsets,
+                  dw_ENK, dw_ENK.dim(0), accumulate);
 }
 
 }  // namespace strait

@@ -1,12 +1,13 @@
 // core/ops/latent_attention.h: attention of new tokens over MLA's compressed cache, for decoding.
-// T new tokens at positions first_position .., N heads, C latent dimension, P positions in the cache.
+// T new tokens at positions first_position .., N heads, C latent dimension, P positions in the
+// cache.
 //
-// Keys and values are never unfolded: kv_b_proj is absorbed into the query before and into the output
-// after, so all heads read the same rows of the cache, [latent; rotated key part], as keys and as values.
-// Arithmetic is FP32 with an online softmax over blocks of 64 positions, counted from position 0: a
-// token's result depends on its position, its query and the cache, not on the other new tokens or the
-// number of threads.
-// Source: DeepSeek-V2 report, section 2.1.2 and appendix C.
+// Keys and values are never unfolded: kv_b_proj is absorbed into the query before and into the
+// output after, so all heads read the same rows of the cache, [latent; rotated key part], as keys
+// and as values. Arithmetic is FP32 with an online softmax over blocks of 64 positions, counted
+// from position 0: a token's result depends on its position, its query and the cache, not on the
+// other new tokens or the number of threads. Source: DeepSeek-V2 report, section 2.1.2 and appendix
+// C.
 #pragma once
 
 #include "core/context.h"

@@ -8,7 +8,8 @@
 //                   Attributes of "/": format_version, vocab_size, eos_id, tokenizer_xxh3, source,
 //                   licence, inputs (JSON: path, bytes, xxh3, documents of every input); of each
 //                   split: bytes (of UTF-8 text in it).
-//   tokenizer.json  the tokenizer that made it, and tokenizer_config.json, if it has one, which says
+//   tokenizer.json  the tokenizer that made it, and tokenizer_config.json, if it has one, which
+//   says
 //                   what its EOS is
 //   held_out.txt    the held-out documents as text, in order, each followed by one newline if it
 //                   does not end in one: what `strait eval --text` takes

@@ -61,9 +61,7 @@ bool is_corpus_folder(const std::string& path) {
 }
 
 FolderBuilder::FolderBuilder(std::string path, bool replace)
-    : path_(without_slash(std::move(path))),
-      temporary_(temporary_name(path_)),
-      replace_(replace) {
+    : path_(without_slash(std::move(path))), temporary_(temporary_name(path_)), replace_(replace) {
   try {
     check_free(path_, replace_);
     fs::remove_all(temporary_);  // of a process that had this number before

@@ -6,7 +6,9 @@
 #include "core/scramble.h"
 
 namespace strait {
-uint64_t mix(uint64_t a, uint64_t b) { return scramble(scramble(a + kGoldenRatio64) ^ (b + 1) * kGoldenRatio64); }
+uint64_t mix(uint64_t a, uint64_t b) {
+  return scramble(scramble(a + kGoldenRatio64) ^ (b + 1) * kGoldenRatio64);
+}
 
 Permutation::Permutation(int64_t size, uint64_t key)
     : size_(static_cast<uint64_t>(size)),

@@ -40,8 +40,8 @@ class Dataset {
   const std::vector<int64_t>& shape() const { return shape_; }
   int64_t num_rows() const { return shape_[0]; }  // a row: one index of the first dim
   int64_t row_bytes() const;
-  // Where the values begin in the file, in bytes; -1 if the dataset is chunked or nothing is written
-  // yet.
+  // Where the values begin in the file, in bytes; -1 if the dataset is chunked or nothing is
+  // written yet.
   int64_t file_offset() const;
 
   // Rows [first_row, first_row + num_rows) from or to memory, in the dataset's type and row-major.

@@ -20,7 +20,7 @@ struct ModelFolder {
   ModelSettings settings = {};
   DType dtype = DType::bf16;  // of the weights: bf16 or f32. Selection biases stay f32.
   SpecialTokens tokens = {};
-  std::string tokenizer_json = {};  // the text of tokenizer.json; empty: there is none
+  std::string tokenizer_json = {};             // the text of tokenizer.json; empty: there is none
   int64_t max_shard_bytes = int64_t{5} << 30;  // one larger tensor gets a shard of its own
 };
 

@@ -174,8 +174,7 @@ ModelFolderWriter::ModelFolderWriter(const std::string& path, const ModelFolder&
   state_->copy_of = copies;
   fs::remove_all(state_->temporary, error);
   fs::create_directories(state_->temporary, error);
-  if (error)
-    throw DataError(fmt::format("{}: cannot be made: {}", state_->path, error.message()));
+  if (error) throw DataError(fmt::format("{}: cannot be made: {}", state_->path, error.message()));
   state_->write_small_files();
   state_->open_shards(tensors);
   for (const std::string& name : zeros)

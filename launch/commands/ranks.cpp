@@ -74,7 +74,8 @@ int report_failure(const std::exception& error) {
 int run_on_ranks(int local_ranks, const std::function<int(Comm&, Watch*)>& work) {
   if (under_mpirun()) {
     if (local_ranks > 1)
-      throw RecipeError("--local-ranks makes threads of one process, but mpirun has started several processes");
+      throw RecipeError(
+          "--local-ranks makes threads of one process, but mpirun has started several processes");
     return run_under_mpirun(work);
   }
   if (local_ranks <= 1) {

@@ -8,16 +8,17 @@
 
 namespace strait {
 
-// `work` gets this rank's Comm and, with several processes, the watch over its peers (else null), and returns the exit
-// code. Under mpirun the ranks are its processes; else there is one, or `local_ranks` threads of this process.
-// Alone or with threads, exceptions of `work` pass through. Under mpirun a failing rank tells its peers and its line is
-// printed once; the process then ends with the error's exit code without returning.
-// Errors: RecipeError for local_ranks > 1 under mpirun.
+// `work` gets this rank's Comm and, with several processes, the watch over its peers (else null),
+// and returns the exit code. Under mpirun the ranks are its processes; else there is one, or
+// `local_ranks` threads of this process. Alone or with threads, exceptions of `work` pass through.
+// Under mpirun a failing rank tells its peers and its line is printed once; the process then ends
+// with the error's exit code without returning. Errors: RecipeError for local_ranks > 1 under
+// mpirun.
 int run_on_ranks(int local_ranks, const std::function<int(Comm&, Watch*)>& work);
 
-// For an error that has ended the program before or outside of run_on_ranks: prints its line, once where mpirun has
-// started several processes that all fail, and returns its exit code or, under mpirun, ends the process with it.
-// REQUIRES: called where `error` is being handled.
+// For an error that has ended the program before or outside of run_on_ranks: prints its line, once
+// where mpirun has started several processes that all fail, and returns its exit code or, under
+// mpirun, ends the process with it. REQUIRES: called where `error` is being handled.
 int report_failure(const std::exception& error);
 
 // One line on stderr: "strait: ...".

@@ -18,7 +18,8 @@ int run_recipe_show(const std::string& recipe, const std::vector<std::string>& o
   return 0;
 }
 
-int run_recipe_check(const std::string& recipe, const std::vector<std::string>& overrides, int ranks) {
+int run_recipe_check(const std::string& recipe, const std::vector<std::string>& overrides,
+                     int ranks) {
   const Recipe loaded = load_recipe(recipe, overrides);
   require_trainable(loaded, ranks);
   fmt::print("{}: good\n", recipe);

@@ -23,10 +23,11 @@ void print_line(const std::string& line) {
 
 std::string headline(const Recipe& recipe, const Comm& comm, const std::string& folder) {
   const ParameterCounts parameters = count_parameters(recipe.model);
-  return fmt::format("training {}: {:.1f} M parameters, {:.1f} M used by a token; {} rank{}, experts over {}; {}",
-                     recipe.run.name, static_cast<double>(parameters.total) / 1e6,
-                     static_cast<double>(parameters.active_matrix) / 1e6, comm.size(), comm.size() == 1 ? "" : "s",
-                     recipe.parallel.expert, folder);
+  return fmt::format(
+      "training {}: {:.1f} M parameters, {:.1f} M used by a token; {} rank{}, experts over {}; {}",
+      recipe.run.name, static_cast<double>(parameters.total) / 1e6,
+      static_cast<double>(parameters.active_matrix) / 1e6, comm.size(), comm.size() == 1 ? "" : "s",
+      recipe.parallel.expert, folder);
 }
 
 void dry_run(const TrainOptions& options, const Recipe& recipe, int ranks) {
@@ -44,14 +45,19 @@ int run_train(const TrainOptions& options) {
     together(comm, [&] { recipe = load_recipe(options.recipe, options.overrides); });
     if (options.dry_run) {
       together(comm, [&] {
-        if (first) dry_run(options, recipe, options.planned_ranks > 0 ? options.planned_ranks : comm.size());
+        if (first)
+          dry_run(options, recipe, options.planned_ranks > 0 ? options.planned_ranks : comm.size());
       });
       return 0;
     }
     const std::string folder =
         options.run_folder.empty() ? recipe.run.dir + "/" + recipe.run.name : options.run_folder;
     if (first && !options.json) print_line(headline(recipe, comm, folder));
-    TrainerOptions trainer_options{.run_folder = folder, .json = options.json, .stop_requested = {}, .watch_tasks = {}, .print = print_line};
+    TrainerOptions trainer_options{.run_folder = folder,
+                                   .json = options.json,
+                                   .stop_requested = {},
+                                   .watch_tasks = {},
+                                   .print = print_line};
     trainer_options.stop_requested = [&stop, watch, first, &options] {
       const bool asks_here = options.local_ranks <= 1 || first;  // threads share one signal
       return asks_here && stop.requested() && !(watch != nullptr && watch->lost());

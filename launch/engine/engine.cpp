@@ -21,11 +21,11 @@ LayerContext layer_context(const EngineSettings& settings, Context& ctx, const M
   LayerContext run;
   run.ctx = &ctx;
   run.model = &model;
-  run.rope = std::make_shared<RopeTable>(
-      make_rope_table(ctx, {.theta = s.rope_theta,
-                            .rope_dim = s.qk_rope_head_dim,
-                            .max_positions = settings.sequence_length,
-                            .yarn = yarn}));
+  run.rope =
+      std::make_shared<RopeTable>(make_rope_table(ctx, {.theta = s.rope_theta,
+                                                        .rope_dim = s.qk_rope_head_dim,
+                                                        .max_positions = settings.sequence_length,
+                                                        .yarn = yarn}));
   run.softmax_scale = attention_softmax_scale(s.qk_nope_head_dim + s.qk_rope_head_dim, yarn);
   run.recompute = settings.recompute;
   run.sequence_length = settings.sequence_length;
@@ -36,7 +36,8 @@ LayerContext layer_context(const EngineSettings& settings, Context& ctx, const M
 
 }  // namespace
 
-Engine::Engine(const EngineSettings& settings, const Mesh& mesh, Rank rank, Comm* comm, Device device)
+Engine::Engine(const EngineSettings& settings, const Mesh& mesh, Rank rank, Comm* comm,
+               Device device)
     : settings_(settings),
       mesh_(mesh),
       comm_(comm),
@@ -44,14 +45,17 @@ Engine::Engine(const EngineSettings& settings, const Mesh& mesh, Rank rank, Comm
   const MeshPosition position = mesh_.position_of(rank);
   const int64_t experts = settings_.model.n_routed_experts;
   const int64_t experts_here = experts / mesh_.expert_size();
-  model_ = build_model(settings_.model, {position.expert * experts_here, experts_here}, settings_.compute);
+  model_ = build_model(settings_.model, {position.expert * experts_here, experts_here},
+                       settings_.compute);
   if (!settings_.training)
-    for (const auto& parameter : model_.parameters) parameter->packed = PackedWeight(Orientation::forward);
-  buckets_ = build_buckets(*ctx_, model_,
-                           {.data = place_in(mesh_.data(rank)),
-                            .expert = place_in(mesh_.replicas(rank)),
-                            .moments = settings_.optimizer.moments_dtype == "bf16" ? DType::bf16 : DType::f32,
-                            .training = settings_.training});
+    for (const auto& parameter : model_.parameters)
+      parameter->packed = PackedWeight(Orientation::forward);
+  buckets_ = build_buckets(
+      *ctx_, model_,
+      {.data = place_in(mesh_.data(rank)),
+       .expert = place_in(mesh_.replicas(rank)),
+       .moments = settings_.optimizer.moments_dtype == "bf16" ? DType::bf16 : DType::f32,
+       .training = settings_.training});
   if (comm_ != nullptr) {
     const Lane lane = mesh_.expert_ranks_per_node() < mesh_.expert_size() ? Lane::far : Lane::near;
     expert_channel_ = comm_->channel(link_lane(lane), mesh_.expert(rank));
@@ -68,7 +72,8 @@ Engine::Engine(const EngineSettings& settings, const Mesh& mesh, Rank rank, Comm
     bias_tensor_ = ctx_->zeros({model_.num_moe_layers, experts}, DType::f32, Purpose::weights);
     expert_counts_ = ctx_->zeros({model_.num_moe_layers, experts}, DType::i64, Purpose::data);
     if (device == Device::meta)
-      expected_ranks_ = expected_parts(route_settings(settings_.model), experts, mesh_.expert_size());
+      expected_ranks_ =
+          expected_parts(route_settings(settings_.model), experts, mesh_.expert_size());
   }
   sums_.assign(kNumSlots, 0);
   totals_.expert_counts.assign(bias_.size(), 0);
@@ -78,10 +83,12 @@ Engine::Engine(const EngineSettings& settings, const Mesh& mesh, Rank rank, Comm
 }
 
 void Engine::lower_programs() {
-  for (const LayerParameters& layer : model_.layers) step_shape_.layer_is_moe.push_back(layer.is_moe);
+  for (const LayerParameters& layer : model_.layers)
+    step_shape_.layer_is_moe.push_back(layer.is_moe);
   step_shape_.num_hidden_layers = static_cast<int>(settings_.model.num_hidden_layers);
   step_shape_.has_shared_experts = settings_.model.n_shared_experts > 0;
-  step_shape_.stages = {{.end_layer = static_cast<int>(model_.layers.size()), .embeds = true, .has_head = true}};
+  step_shape_.stages = {
+      {.end_layer = static_cast<int>(model_.layers.size()), .embeds = true, .has_head = true}};
   // On one position the last layer of each bucket says all: backward reaches the others earlier.
   std::vector<BucketShape>& shapes = step_shape_.buckets.emplace_back();
   for (const Bucket& bucket : buckets_)
@@ -90,7 +97,8 @@ void Engine::lower_programs() {
   step_shape_.microbatch_rows = settings_.micro_batch * settings_.sequence_length;
   step_shape_.exchange_capacity_rows = step_shape_.microbatch_rows * mesh_.expert_size();
 
-  const Schedule schedule = schedule_1f1b({.microbatches = static_cast<int>(settings_.num_microbatches)});
+  const Schedule schedule =
+      schedule_1f1b({.microbatches = static_cast<int>(settings_.num_microbatches)});
   first_step_ = lower_step(step_shape_, schedule, false).front();
   later_step_ = lower_step(step_shape_, schedule, true).front();
   settle_ = lower_settle(step_shape_).front();
@@ -100,14 +108,17 @@ void Engine::lower_programs() {
 
 Engine::~Engine() = default;
 
-int64_t Engine::window_tokens() const { return settings_.sequence_length + (model_.has_mtp() ? 2 : 1); }
+int64_t Engine::window_tokens() const {
+  return settings_.sequence_length + (model_.has_mtp() ? 2 : 1);
+}
 
 void Engine::initialise(uint64_t seed) {
   for (Bucket& bucket : buckets_) {
     if (ctx_->device() == Device::meta) continue;
     for (const BucketEntry& entry : bucket.entries) {
       const int64_t begin = std::max(entry.begin, bucket.shard_begin());
-      const int64_t end = std::min(entry.begin + entry.parameter->shape.numel(), bucket.shard_end());
+      const int64_t end =
+          std::min(entry.begin + entry.parameter->shape.numel(), bucket.shard_end());
       if (begin >= end) continue;
       float* master = bucket.master.data<float>() + (begin - bucket.shard_begin());
       constexpr int64_t kChunk = 1 << 14;
@@ -139,7 +150,8 @@ void Engine::run(const Program& program) {
   }
 }
 
-std::optional<StepTotals> Engine::run_step(const std::vector<int32_t>& windows, double lr_of_last_step) {
+std::optional<StepTotals> Engine::run_step(const std::vector<int32_t>& windows,
+                                           double lr_of_last_step) {
   STRAIT_CHECK(ctx_->device() == Device::meta ||
                static_cast<int64_t>(windows.size()) == windows_per_step() * window_tokens());
   layer_context_.mode = Mode::training;
@@ -166,7 +178,9 @@ Engine::Evaluation Engine::evaluate(const std::vector<int32_t>& windows) {
   windows_ = &windows;
   run(evaluation_);
   windows_ = nullptr;
-  Evaluation result{.nll = sums_[kNll] - saved[kNll], .targets = sums_[kTargets] - saved[kTargets], .expert_counts = {}};
+  Evaluation result{.nll = sums_[kNll] - saved[kNll],
+                    .targets = sums_[kTargets] - saved[kTargets],
+                    .expert_counts = {}};
   if (expert_counts_.defined() && ctx_->device() == Device::cpu) {
     const auto counts = expert_counts_.span<int64_t>();
     result.expert_counts.assign(counts.begin(), counts.end());
@@ -179,31 +193,46 @@ Engine::Evaluation Engine::evaluate(const std::vector<int32_t>& windows) {
 void Engine::compute(const Task& task) {
   if (task_watcher_) task_watcher_(task);
   switch (task.kind) {
-    case Kind::gradient_norm: return gradient_norm();
-    case Kind::update: return update(task.bucket);
-    case Kind::pack_weights: return pack_weights(task.bucket);
-    case Kind::embed: return embed(task);
-    case Kind::attention: return attention_task(task);
+    case Kind::gradient_norm:
+      return gradient_norm();
+    case Kind::update:
+      return update(task.bucket);
+    case Kind::pack_weights:
+      return pack_weights(task.bucket);
+    case Kind::embed:
+      return embed(task);
+    case Kind::attention:
+      return attention_task(task);
     case Kind::shared:
-    case Kind::mlp: return mlp_task(task);
-    case Kind::experts: return experts_task(task);
-    case Kind::head: return head(task);
-    default: STRAIT_CHECK(false, to_string(task) + " is not a compute task");
+    case Kind::mlp:
+      return mlp_task(task);
+    case Kind::experts:
+      return experts_task(task);
+    case Kind::head:
+      return head(task);
+    default:
+      STRAIT_CHECK(false, to_string(task) + " is not a compute task");
   }
 }
 
 OperationPtr Engine::transfer(const Task& task) {
   if (comm_ == nullptr && task_watcher_) task_watcher_(task);
-  const auto exchange = [&]() -> ExpertExchange& { return *layers_[static_cast<size_t>(task.layer)].exchange; };
+  const auto exchange = [&]() -> ExpertExchange& {
+    return *layers_[static_cast<size_t>(task.layer)].exchange;
+  };
   switch (task.kind) {
-    case Kind::commit: return comm_ ? commit() : nullptr;
-    case Kind::gather_weights: return comm_ ? gather_weights(task.bucket) : nullptr;
-    case Kind::reduce_gradients: return comm_ ? reduce_gradients(task.bucket) : nullptr;
+    case Kind::commit:
+      return comm_ ? commit() : nullptr;
+    case Kind::gather_weights:
+      return comm_ ? gather_weights(task.bucket) : nullptr;
+    case Kind::reduce_gradients:
+      return comm_ ? reduce_gradients(task.bucket) : nullptr;
     case Kind::dispatch:
       return task.pass == Pass::forward ? exchange().dispatch() : exchange().dispatch_inverse();
     case Kind::combine:
       return task.pass == Pass::forward ? exchange().combine() : exchange().combine_inverse();
-    default: STRAIT_CHECK(false, to_string(task) + " is not a transfer");
+    default:
+      STRAIT_CHECK(false, to_string(task) + " is not a transfer");
   }
 }
 

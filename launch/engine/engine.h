@@ -1,7 +1,9 @@
-// launch/engine/engine.h: one rank's model, shards and programs: runs training steps and evaluations.
+// launch/engine/engine.h: one rank's model, shards and programs: runs training steps and
+// evaluations.
 //
-// The engine binds the kinds of a program to functions. It knows no files and no command line: the trainer, verify and
-// the tests hand it token windows and read or set its state. Called from one thread, which becomes the compute thread.
+// The engine binds the kinds of a program to functions. It knows no files and no command line: the
+// trainer, verify and the tests hand it token windows and read or set its state. Called from one
+// thread, which becomes the compute thread.
 #pragma once
 
 #include <functional>
@@ -32,8 +34,8 @@ struct EngineSettings {
   DType combine_wire = DType::f32;
   Recompute recompute;
   int64_t sequence_length = 0;
-  int64_t micro_batch = 1;       // sequences
-  int64_t num_microbatches = 1;  // of this rank in one step
+  int64_t micro_batch = 1;          // sequences
+  int64_t num_microbatches = 1;     // of this rank in one step
   int64_t head_chunk_tokens = 512;  // whose logits exist at once
   int num_threads = 1;
   bool training = true;
@@ -41,14 +43,14 @@ struct EngineSettings {
 
 // Sums over all ranks, agreed at a step's commit.
 struct StepTotals {
-  double nll = 0, targets = 0;          // main model
-  double mtp_nll = 0, mtp_targets = 0;  // MTP module
-  double balance_loss = 0;              // mean over sequences, summed over layers
-  double gradient_norm = 0;             // before clipping
-  double same_node_bytes = 0, other_node_bytes = 0;    // payload sent since the commit before
-  double waiting_seconds = 0, transfer_seconds = 0;    // see ExecutionTimes
-  bool stop_requested = false;          // by any rank
-  std::vector<int64_t> expert_counts;   // [MoE layers, E]
+  double nll = 0, targets = 0;                       // main model
+  double mtp_nll = 0, mtp_targets = 0;               // MTP module
+  double balance_loss = 0;                           // mean over sequences, summed over layers
+  double gradient_norm = 0;                          // before clipping
+  double same_node_bytes = 0, other_node_bytes = 0;  // payload sent since the commit before
+  double waiting_seconds = 0, transfer_seconds = 0;  // see ExecutionTimes
+  bool stop_requested = false;                       // by any rank
+  std::vector<int64_t> expert_counts;                // [MoE layers, E]
 
   double loss() const { return targets > 0 ? nll / targets : 0; }
   double mtp_loss() const { return mtp_targets > 0 ? mtp_nll / mtp_targets : 0; }
@@ -56,56 +58,66 @@ struct StepTotals {
 
 class Engine {
  public:
-  // `comm` may be null: then there is one rank and no communication thread, and on `meta` nothing runs at all.
+  // `comm` may be null: then there is one rank and no communication thread, and on `meta` nothing
+  // runs at all.
   Engine(const EngineSettings& settings, const Mesh& mesh, Rank rank, Comm* comm, Device device);
   ~Engine();
 
-  // A window per sequence: sequence_length tokens, then 1 (2 with an MTP module) that only serve as targets.
-  // -1 as a target is not counted; as an input it stands for any token.
+  // A window per sequence: sequence_length tokens, then 1 (2 with an MTP module) that only serve as
+  // targets. -1 as a target is not counted; as an input it stands for any token.
   int64_t window_tokens() const;
   int64_t windows_per_step() const { return settings_.micro_batch * settings_.num_microbatches; }
 
   // Weights and masters of a new model.
   void initialise(uint64_t seed);
-  // After masters were set from outside (bucket by bucket, through buckets()): weights follow. Without training there
-  // are no masters, and the buckets' weights themselves are set.
+  // After masters were set from outside (bucket by bucket, through buckets()): weights follow.
+  // Without training there are no masters, and the buckets' weights themselves are set.
   void load_weights();
 
-  // Forward and backward of this rank's windows; before that, the boundary of the step before, if there was one, with
-  // learning rate `lr` of that step. Returns the totals of the step before.
+  // Forward and backward of this rank's windows; before that, the boundary of the step before, if
+  // there was one, with learning rate `lr` of that step. Returns the totals of the step before.
   std::optional<StepTotals> run_step(const std::vector<int32_t>& windows, double lr_of_last_step);
   // Commits the step whose gradients are waiting, if any.
   std::optional<StepTotals> settle(double lr_of_last_step);
-  // Sum of losses over this rank's windows, and the number of targets: one micro-batch. REQUIRES: settled.
+  // Sum of losses over this rank's windows, and the number of targets: one micro-batch. REQUIRES:
+  // settled.
   struct Evaluation {
     double nll = 0, targets = 0;
     std::vector<int64_t> expert_counts;  // [MoE layers, E]
   };
   Evaluation evaluate(const std::vector<int32_t>& windows);
-  // Receives the logits [C, V] of each chunk of an evaluation's main head; for tests and export checks.
+  // Receives the logits [C, V] of each chunk of an evaluation's main head; for tests and export
+  // checks.
   void watch_logits(std::function<void(const Tensor& logits_CV, int64_t first)> watcher) {
     logits_watcher_ = std::move(watcher);
   }
 
-  // Is told each compute task before it starts, so that others can say where this rank is; without a communication
-  // thread each transfer too.
-  void watch_tasks(std::function<void(const Task& task)> watcher) { task_watcher_ = std::move(watcher); }
+  // Is told each compute task before it starts, so that others can say where this rank is; without
+  // a communication thread each transfer too.
+  void watch_tasks(std::function<void(const Task& task)> watcher) {
+    task_watcher_ = std::move(watcher);
+  }
 
-  // Is told when work at the end of `layer` starts and when it is over: the sum that is the layer's output (forward),
-  // and what is done with that sum's gradient (backward). Either is a part of the task of another layer or of the head.
+  // Is told when work at the end of `layer` starts and when it is over: the sum that is the layer's
+  // output (forward), and what is done with that sum's gradient (backward). Either is a part of the
+  // task of another layer or of the head.
   void watch_layer_ends(std::function<void(int layer, Pass pass, bool starts)> watcher) {
     layer_end_watcher_ = std::move(watcher);
   }
 
-  // Sees each MoE layer's route once it is made. T tokens of the micro-batch, K choices each. What the watcher changes
-  // in `ids` (i32) and `weights` (f32) is what the token does; both must go on fitting each other.
+  // Sees each MoE layer's route once it is made. T tokens of the micro-batch, K choices each. What
+  // the watcher changes in `ids` (i32) and `weights` (f32) is what the token does; both must go on
+  // fitting each other.
   struct RouteView {
     int microbatch = 0, layer = 0;
     Tensor logits_TE, ids_TK, weights_TK;
   };
-  void watch_routes(std::function<void(const RouteView& route)> watcher) { route_watcher_ = std::move(watcher); }
+  void watch_routes(std::function<void(const RouteView& route)> watcher) {
+    route_watcher_ = std::move(watcher);
+  }
   // Sees the sums over experts that come back to the tokens of a micro-batch, [T, H] FP32.
-  void watch_expert_sums(std::function<void(int microbatch, int layer, const Tensor& sums_TH)> watcher) {
+  void watch_expert_sums(
+      std::function<void(int microbatch, int layer, const Tensor& sums_TH)> watcher) {
     sums_watcher_ = std::move(watcher);
   }
 
@@ -136,8 +148,12 @@ class Engine {
   void head(const Task& task);
   Tensor finish_layer(int layer, int microbatch);
   void begin_layer_backward(int layer, Tensor d_out);
-  bool is_mtp(int layer) const { return layer == static_cast<int>(model_.settings.num_hidden_layers); }
-  bool is_last_hidden(int layer) const { return layer + 1 == static_cast<int>(model_.settings.num_hidden_layers); }
+  bool is_mtp(int layer) const {
+    return layer == static_cast<int>(model_.settings.num_hidden_layers);
+  }
+  bool is_last_hidden(int layer) const {
+    return layer + 1 == static_cast<int>(model_.settings.num_hidden_layers);
+  }
 
   // engine_watch.cpp
   void show_route(const Task& task, const AttentionPhase& phase);
@@ -180,10 +196,10 @@ class Engine {
   bool stop_requested_ = false;
   int64_t committed_steps_ = 0;
   std::vector<float> bias_;
-  Tensor bias_tensor_;                  // [MoE layers, E] FP32
-  Tensor expert_counts_;                // [MoE layers, E] i64, of this rank's step
-  double expected_ranks_ = 1;           // that a token goes to; used on `meta`
-  std::vector<double> sums_;            // what commit adds up over ranks
+  Tensor bias_tensor_;         // [MoE layers, E] FP32
+  Tensor expert_counts_;       // [MoE layers, E] i64, of this rank's step
+  double expected_ranks_ = 1;  // that a token goes to; used on `meta`
+  std::vector<double> sums_;   // what commit adds up over ranks
   StepTotals totals_;
   ExecutionTimes times_;
   LaneBytes sent_at_commit_;

@@ -33,16 +33,16 @@ OperationPtr Engine::reduce_gradients(int index) {
   const Channel& channel = bucket.replicas == Replicas::expert ? *replica_channel_ : *data_channel_;
   const auto all = bucket.gradients.span<float>();
   const std::vector<int64_t> counts = shard_sizes(bucket, 1);
-  return reduce_scatter_sum(
-      channel, {.send = all,
-                .recv = all.subspan(static_cast<size_t>(bucket.shard_begin()),
-                                    static_cast<size_t>(bucket.shard_size())),
-                .counts_R = counts});
+  return reduce_scatter_sum(channel, {.send = all,
+                                      .recv = all.subspan(static_cast<size_t>(bucket.shard_begin()),
+                                                          static_cast<size_t>(bucket.shard_size())),
+                                      .counts_R = counts});
 }
 
 void Engine::gradient_norm() {
   sums_[kSquares] = 0;
-  for (const Bucket& bucket : buckets_) sums_[kSquares] += sum_of_squares(*ctx_, own_gradients(bucket));
+  for (const Bucket& bucket : buckets_)
+    sums_[kSquares] += sum_of_squares(*ctx_, own_gradients(bucket));
   sums_[kNonFinite] = std::isfinite(sums_[kSquares] + sums_[kNll] + sums_[kMtpNll]) ? 0 : 1;
   sums_[kStop] = stop_requested_ ? 1 : 0;
   if (comm_ != nullptr) {
@@ -118,17 +118,21 @@ void Engine::update(int index) {
   fill(*ctx_, 0, bucket.gradients);
 }
 
-// b += speed * sign(mean load - load), per layer.  Source: DeepSeek-V3 report, section 2.1.2; arXiv 2408.15664.
+// b += speed * sign(mean load - load), per layer.  Source: DeepSeek-V3 report, section 2.1.2; arXiv
+// 2408.15664.
 void Engine::update_selection_bias() {
   const double speed = settings_.balance.bias_update_speed;
-  if (speed == 0 || settings_.model.topk_method != "noaux_tc" || ctx_->device() == Device::meta) return;
+  if (speed == 0 || settings_.model.topk_method != "noaux_tc" || ctx_->device() == Device::meta)
+    return;
   const auto experts = static_cast<size_t>(settings_.model.n_routed_experts);
   for (size_t first = 0; first < bias_.size(); first += experts) {
     int64_t sum = 0;
-    for (size_t expert = 0; expert < experts; ++expert) sum += totals_.expert_counts[first + expert];
+    for (size_t expert = 0; expert < experts; ++expert)
+      sum += totals_.expert_counts[first + expert];
     for (size_t expert = 0; expert < experts; ++expert) {
       // Compared as integers: count * E against the sum.
-      const int64_t excess = totals_.expert_counts[first + expert] * static_cast<int64_t>(experts) - sum;
+      const int64_t excess =
+          totals_.expert_counts[first + expert] * static_cast<int64_t>(experts) - sum;
       bias_[first + expert] += static_cast<float>(excess > 0 ? -speed : excess < 0 ? speed : 0.0);
     }
   }
@@ -139,15 +143,18 @@ OperationPtr Engine::gather_weights(int index) {
   Bucket& bucket = buckets_[static_cast<size_t>(index)];
   if (bucket.bounds.size() == 2) return nullptr;
   const Channel& channel = bucket.replicas == Replicas::expert ? *replica_channel_ : *data_channel_;
-  const std::vector<int64_t> bytes = shard_sizes(bucket, static_cast<int64_t>(size_of(bucket.dtype)));
-  return all_gather(channel, {.data = {bucket.weights.raw(), static_cast<size_t>(bucket.weights.bytes())},
-                              .bytes_R = bytes});
+  const std::vector<int64_t> bytes =
+      shard_sizes(bucket, static_cast<int64_t>(size_of(bucket.dtype)));
+  return all_gather(channel,
+                    {.data = {bucket.weights.raw(), static_cast<size_t>(bucket.weights.bytes())},
+                     .bytes_R = bytes});
 }
 
 void Engine::pack_weights(int index) {
   for (const BucketEntry& entry : buckets_[static_cast<size_t>(index)].entries) {
     Parameter& parameter = *entry.parameter;
-    if (parameter.role == Role::linear || parameter.role == Role::expert_stack || &parameter == model_.head)
+    if (parameter.role == Role::linear || parameter.role == Role::expert_stack ||
+        &parameter == model_.head)
       parameter.packed.pack(*ctx_, parameter.weight, parameter.dtype);
   }
 }

@@ -1,4 +1,5 @@
-// launch/engine/engine_layer.h: one layer of the micro-batch in flight, between its forward and its weight gradients.
+// launch/engine/engine_layer.h: one layer of the micro-batch in flight, between its forward and its
+// weight gradients.
 #pragma once
 
 #include "launch/engine/engine.h"
@@ -16,8 +17,19 @@ struct Engine::Layer {
 
 // Slots of Engine::sums_.
 enum CommitSlot {
-  kSquares, kNll, kTargets, kMtpNll, kMtpTargets, kBalance, kNonFinite, kStop,
-  kSameNodeBytes, kOtherNodeBytes, kWaitingSeconds, kTransferSeconds, kNumSlots
+  kSquares,
+  kNll,
+  kTargets,
+  kMtpNll,
+  kMtpTargets,
+  kBalance,
+  kNonFinite,
+  kStop,
+  kSameNodeBytes,
+  kOtherNodeBytes,
+  kWaitingSeconds,
+  kTransferSeconds,
+  kNumSlots
 };
 
 }  // namespace strait

@@ -9,7 +9,8 @@ namespace strait {
 // REQUIRES: check_layout(recipe, mesh.size()) has passed. `num_threads` 0: one.
 EngineSettings engine_settings(const Recipe& recipe, const Mesh& mesh, int num_threads);
 
-// Compute threads of this rank: the recipe's, or the cores this process may use divided by the ranks on its host.
+// Compute threads of this rank: the recipe's, or the cores this process may use divided by the
+// ranks on its host.
 int threads_of_rank(const Recipe& recipe, const Comm& comm);
 
 }  // namespace strait

@@ -10,7 +10,8 @@ namespace strait {
 
 namespace {
 
-// A target that is not counted may also be the next position's input, and then needs a row of the embedding.
+// A target that is not counted may also be the next position's input, and then needs a row of the
+// embedding.
 std::vector<int32_t> with_rows(std::vector<int32_t> ids) {
   std::replace(ids.begin(), ids.end(), -1, 0);
   return ids;
@@ -39,11 +40,12 @@ void Engine::embed(const Task& task) {
     return tensor_of(*ctx_, std::span<const int32_t>(values), Purpose::data);
   };
   targets_ = tokens(next);
-  sums_[kTargets] += static_cast<double>(std::count_if(next.begin(), next.end(), [](int32_t t) { return t >= 0; }));
+  sums_[kTargets] += static_cast<double>(
+      std::count_if(next.begin(), next.end(), [](int32_t t) { return t >= 0; }));
   if (model_.has_mtp()) {
     mtp_targets_ = tokens(after_next);
-    sums_[kMtpTargets] +=
-        static_cast<double>(std::count_if(after_next.begin(), after_next.end(), [](int32_t t) { return t >= 0; }));
+    sums_[kMtpTargets] += static_cast<double>(
+        std::count_if(after_next.begin(), after_next.end(), [](int32_t t) { return t >= 0; }));
     next_ids_ = tokens(with_rows(next));
   }
   embed_segment_ = std::make_unique<Segment>(*ctx_, layer_context_.mode, settings_.recompute);
@@ -159,8 +161,8 @@ void Engine::experts_task(const Task& task) {
   Layer& layer = layers_[static_cast<size_t>(task.layer)];
   if (task.pass == Pass::forward) {
     const ExpertBatch batch = layer.exchange->arrived();
-    layer.experts = experts_forward(layer_context_, model_.layers[static_cast<size_t>(task.layer)], batch,
-                                    layer.exchange->sums_dtype());
+    layer.experts = experts_forward(layer_context_, model_.layers[static_cast<size_t>(task.layer)],
+                                    batch, layer.exchange->sums_dtype());
     layer.exchange->pack_sums(layer.experts.sums.get());
     layer.experts.sums.value.reset();
   } else if (task.pass == Pass::input_gradient) {
@@ -175,7 +177,8 @@ void Engine::head(const Task& task) {
   const bool mtp = is_mtp(task.layer);
   HeadPhase& phase = mtp ? mtp_head_ : main_head_;
   if (task.pass == Pass::input_gradient) {
-    Tensor d_hidden = head_input_gradient(phase, mtp ? Tensor{} : std::exchange(d_normed_from_mtp_, {}));
+    Tensor d_hidden =
+        head_input_gradient(phase, mtp ? Tensor{} : std::exchange(d_normed_from_mtp_, {}));
     phase = {};
     begin_layer_backward(task.layer, d_hidden);
     return;

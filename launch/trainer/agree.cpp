@@ -15,11 +15,16 @@ Channel host_channel(Comm& comm) { return comm.channel(LinkLane::host, comm.worl
 
 [[noreturn]] void throw_with_code(int code, const std::string& text) {
   switch (code) {
-    case 2: throw RecipeError(text);
-    case 3: throw DataError(text);
-    case 4: throw CommError(text);
-    case 5: throw NumericsError(text);
-    default: throw InternalError(text);
+    case 2:
+      throw RecipeError(text);
+    case 3:
+      throw DataError(text);
+    case 4:
+      throw CommError(text);
+    case 5:
+      throw NumericsError(text);
+    default:
+      throw InternalError(text);
   }
 }
 

@@ -1,4 +1,5 @@
-// launch/trainer/agree.h: what the ranks do and decide together outside of programs: start, checkpoints, evaluation.
+// launch/trainer/agree.h: what the ranks do and decide together outside of programs: start,
+// checkpoints, evaluation.
 #pragma once
 
 #include <functional>
@@ -17,15 +18,16 @@ class ReportedElsewhere : public Error {
   const int exit_code;
 };
 
-// The exit code an exception stands for: 1 bug, 2 recipe (or not enough memory for what it asks), 3 data (or what the
-// system refused), 4 peer, 5 numbers.
+// The exit code an exception stands for: 1 bug, 2 recipe (or not enough memory for what it asks), 3
+// data (or what the system refused), 4 peer, 5 numbers.
 int exit_code_of(const std::exception& error);
 // What is printed about it.
 std::string message_of(const std::exception& error);
 
-// Runs `work` on every rank. When it throws on any, it throws on all: rank 0 the error of the first rank that failed
-// (same type, "rank 2: " before its text), the others ReportedElsewhere. So no rank waits for one that has given up.
-// REQUIRES: called by all ranks; `work` does not communicate unless its own failure fails the Comm.
+// Runs `work` on every rank. When it throws on any, it throws on all: rank 0 the error of the first
+// rank that failed (same type, "rank 2: " before its text), the others ReportedElsewhere. So no
+// rank waits for one that has given up. REQUIRES: called by all ranks; `work` does not communicate
+// unless its own failure fails the Comm.
 void together(Comm& comm, const std::function<void()>& work);
 
 // `text` of rank 0, on all ranks.

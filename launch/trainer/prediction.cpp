@@ -16,7 +16,8 @@ namespace {
 int64_t process_bytes(const std::string& key) {
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);)
-    if (line.rfind(key + ":", 0) == 0) return std::strtoll(line.c_str() + key.size() + 1, nullptr, 10) * 1024;
+    if (line.rfind(key + ":", 0) == 0)
+      return std::strtoll(line.c_str() + key.size() + 1, nullptr, 10) * 1024;
   return 0;
 }
 
@@ -67,10 +68,12 @@ Prediction predict(const Recipe& recipe, int64_t ranks) {
 
 std::string to_table(const Recipe& recipe, const Prediction& p) {
   const TrainSettings& train = recipe.train;
-  const auto millions = [](int64_t count) { return fmt::format("{:.2f} M", static_cast<double>(count) / 1e6); };
-  std::string text = fmt::format("layout      {} ranks: data {} x pipeline {}, experts over {}\n", p.ranks,
-                                 p.ranks / recipe.parallel.pipeline, recipe.parallel.pipeline,
-                                 recipe.parallel.expert);
+  const auto millions = [](int64_t count) {
+    return fmt::format("{:.2f} M", static_cast<double>(count) / 1e6);
+  };
+  std::string text = fmt::format("layout      {} ranks: data {} x pipeline {}, experts over {}\n",
+                                 p.ranks, p.ranks / recipe.parallel.pipeline,
+                                 recipe.parallel.pipeline, recipe.parallel.expert);
   text += fmt::format("parameters  {} in all, {} used by a token; MTP module {} of them\n",
                       millions(p.parameters.total), millions(p.parameters.active),
                       millions(p.parameters.mtp_total));
@@ -83,16 +86,16 @@ std::string to_table(const Recipe& recipe, const Prediction& p) {
   for (int purpose = 0; purpose < kNumPurposes; ++purpose)
     text += fmt::format("  {:<16}{:>14}\n", purpose_name(purpose),
                         bytes_text(static_cast<double>(of(p.memory, purpose))));
-  return text + fmt::format("  {:<16}{:>14}", "total", bytes_text(static_cast<double>(p.memory.total())));
+  return text +
+         fmt::format("  {:<16}{:>14}", "total", bytes_text(static_cast<double>(p.memory.total())));
 }
 
 std::string to_json(const Recipe& recipe, const Prediction& p) {
   return fmt::format(
       R"({{"kind":"dry_run","ranks":{},"expert":{},"parameters":{},"active_parameters":{},"mtp_parameters":{},)"
       R"("flops_per_token":{},"tokens":{:.0f},"memory_bytes":{}}})",
-      p.ranks, recipe.parallel.expert, p.parameters.total, p.parameters.active, p.parameters.mtp_total,
-      p.flops_per_token, tokens_of_run(recipe.train),
-      by_purpose(p.memory));
+      p.ranks, recipe.parallel.expert, p.parameters.total, p.parameters.active,
+      p.parameters.mtp_total, p.flops_per_token, tokens_of_run(recipe.train), by_purpose(p.memory));
 }
 
 MeasuredMemory measure_memory(const Memory& memory, int64_t rss_start_bytes) {
@@ -112,9 +115,11 @@ std::string memory_table(const MemoryUse& predicted, const MeasuredMemory& measu
   for (int purpose = 0; purpose < kNumPurposes; ++purpose)
     text += line(purpose_name(purpose), of(predicted, purpose), of(measured.tensors, purpose));
   text += line("total", predicted.total(), measured.tensors.total());
-  return text + fmt::format("  resident memory of the process: {} at the start, {} more at its peak",
-                            bytes_text(static_cast<double>(measured.rss_start_bytes)),
-                            bytes_text(static_cast<double>(measured.rss_peak_bytes - measured.rss_start_bytes)));
+  return text +
+         fmt::format(
+             "  resident memory of the process: {} at the start, {} more at its peak",
+             bytes_text(static_cast<double>(measured.rss_start_bytes)),
+             bytes_text(static_cast<double>(measured.rss_peak_bytes - measured.rss_start_bytes)));
 }
 
 std::string memory_json(const MemoryUse& predicted, const MeasuredMemory& measured) {

@@ -1,4 +1,5 @@
-// launch/trainer/prediction.h: what a run will take, found by running its steps on the `meta` device.
+// launch/trainer/prediction.h: what a run will take, found by running its steps on the `meta`
+// device.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +11,8 @@
 
 namespace strait {
 
-// FLOPs of forward and backward for one token of the recipe's sequence length, MTP module included, nothing
-// recomputed; experts count as they are used.
+// FLOPs of forward and backward for one token of the recipe's sequence length, MTP module included,
+// nothing recomputed; experts count as they are used.
 double predict_flops_per_token(const Recipe& recipe);
 
 struct Prediction {
@@ -25,7 +26,7 @@ Prediction predict(const Recipe& recipe, int64_t ranks);
 
 // What one rank took, beside what was predicted.
 struct MeasuredMemory {
-  MemoryUse tensors;                               // at their peak
+  MemoryUse tensors;                                // at their peak
   int64_t rss_start_bytes = 0, rss_peak_bytes = 0;  // of the process
 };
 MeasuredMemory measure_memory(const Memory& memory, int64_t rss_start_bytes);

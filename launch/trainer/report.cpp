@@ -63,7 +63,8 @@ std::string to_line(const EvaluationReport& r) {
   std::string line = fmt::format("held-out after step {}: nll {:.4f}  bits/byte {:.4f}", r.step,
                                  r.nll, r.bits_per_byte);
   if (r.has_experts)
-    line += fmt::format("  MaxVio {:.3f} (worst layer {:.3f})", r.mean_violation, r.worst_violation);
+    line +=
+        fmt::format("  MaxVio {:.3f} (worst layer {:.3f})", r.mean_violation, r.worst_violation);
   return line;
 }
 

@@ -1,4 +1,5 @@
-// launch/trainer/report.h: what is said about a step, as a line for people and as JSON for programs.
+// launch/trainer/report.h: what is said about a step, as a line for people and as JSON for
+// programs.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +9,8 @@ namespace strait {
 
 struct StepReport {
   int64_t step = 0, num_steps = 0;
-  double loss = 0;          // mean negative log-likelihood of the next token, nats
-  double mtp_loss = 0;      // of the token after it; 0: no MTP module
+  double loss = 0;      // mean negative log-likelihood of the next token, nats
+  double mtp_loss = 0;  // of the token after it; 0: no MTP module
   double balance_loss = 0;
   double gradient_norm = 0;
   double learning_rate = 0;
@@ -19,19 +20,19 @@ struct StepReport {
   double hidden_share = 0;  // of transfer time that no computation waited for; mean over ranks
   bool has_transfers = false;
   double same_node_bytes = 0, other_node_bytes = 0;  // sent by all ranks in the step
-  double load_max_over_mean = 0;                     // of the most loaded expert, worst MoE layer; 0: no experts
-  int64_t memory_bytes = 0;                          // tensors of the fullest rank, at the step's peak
-  double seconds_left = 0;                           // of the run, at the pace so far
+  double load_max_over_mean = 0;  // of the most loaded expert, worst MoE layer; 0: no experts
+  int64_t memory_bytes = 0;       // tensors of the fullest rank, at the step's peak
+  double seconds_left = 0;        // of the run, at the pace so far
 };
 std::string to_line(const StepReport& report);
 std::string to_json(const StepReport& report);
 
 struct EvaluationReport {
   int64_t step = 0;
-  double nll = 0;            // nats per token of held-out text
+  double nll = 0;  // nats per token of held-out text
   double bits_per_byte = 0;
   int64_t tokens = 0;
-  double mean_violation = 0;   // MaxVio = (most loaded expert / mean load) - 1: mean over MoE layers
+  double mean_violation = 0;  // MaxVio = (most loaded expert / mean load) - 1: mean over MoE layers
   double worst_violation = 0;  // and the worst of them
   bool has_experts = false;
 };

@@ -55,7 +55,8 @@ RunFolder::RunFolder(std::string path) : path_(std::move(path)) {
   if (::flock(lock_, LOCK_EX | LOCK_NB) == 0) return;
   const int reason = errno;
   ::close(lock_);
-  if (reason == EWOULDBLOCK) throw DataError(path_ + ": another process is training in this folder");
+  if (reason == EWOULDBLOCK)
+    throw DataError(path_ + ": another process is training in this folder");
   errno = reason;
   fail(name, "cannot lock");
 }

@@ -12,8 +12,8 @@ namespace strait {
 
 class RunFolder {
  public:
-  // Makes the folder if it is not there and locks it, so that a second run cannot write into it. For rank 0.
-  // Throws DataError.
+  // Makes the folder if it is not there and locks it, so that a second run cannot write into it.
+  // For rank 0. Throws DataError.
   explicit RunFolder(std::string path);
   ~RunFolder();
   RunFolder(const RunFolder&) = delete;
@@ -25,7 +25,8 @@ class RunFolder {
 
   // Replaces the file in one step.
   void write_recipe(const std::string& yaml) const;
-  // Drops the lines of steps after `step`, which a resumed run will write again, and a last line that was cut short.
+  // Drops the lines of steps after `step`, which a resumed run will write again, and a last line
+  // that was cut short.
   void cut_metrics_after(int64_t step) const;
   void append_metrics(const std::string& line);
 

@@ -60,11 +60,13 @@ int64_t save_checkpoint(Engine& engine, Comm& comm, const std::string& root,
   const bool first = comm.rank().value == 0;
   int64_t bytes = 0;
   try {
-    together(comm, [&] { if (first) checkpoint::create_temporary(temporary); });
+    together(comm, [&] {
+      if (first) checkpoint::create_temporary(temporary);
+    });
     std::string mine;
     together(comm, [&] {
-      mine = checkpoint::encode(
-          checkpoint::write_shard(temporary, comm.rank().value, stored_pieces(state_of(engine, first))));
+      mine = checkpoint::encode(checkpoint::write_shard(temporary, comm.rank().value,
+                                                        stored_pieces(state_of(engine, first))));
     });
     std::vector<std::string> shards = {mine};
     if (comm.size() > 1) {

@@ -3,7 +3,8 @@
 
 namespace strait {
 
-// Blocks both signals for this thread and all it starts later. Make it before any thread, so in main().
+// Blocks both signals for this thread and all it starts later. Make it before any thread, so in
+// main().
 class StopSignal {
  public:
   StopSignal();

@@ -31,18 +31,17 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-int64_t extra_targets(const ModelSettings& model) {
-  return 1 + model.num_nextn_predict_layers;
-}
+int64_t extra_targets(const ModelSettings& model) { return 1 + model.num_nextn_predict_layers; }
 
-// What must stay the same for a run to continue bit for bit is in the manifest; the rest may change between starts.
+// What must stay the same for a run to continue bit for bit is in the manifest; the rest may change
+// between starts.
 checkpoint::Manifest manifest_of(const Recipe& recipe, const Corpus& corpus,
                                  const std::string& tokenizer_json) {
   const huggingface::SpecialTokens tokens{.eos = corpus.eos_id()};
   checkpoint::Manifest manifest;
   manifest.seed = static_cast<uint64_t>(recipe.train.seed);
-  manifest.model = describe_model(
-      recipe.model, huggingface::to_config_json(recipe.model, tokens, DType::f32));
+  manifest.model =
+      describe_model(recipe.model, huggingface::to_config_json(recipe.model, tokens, DType::f32));
   manifest.recipe = to_yaml(recipe);
   manifest.extra = {{"tokenizer_json", tokenizer_json},
                     {"tokenizer_xxh3", corpus.info().tokenizer_xxh3},
@@ -64,9 +63,9 @@ Trainer::Trainer(const Recipe& recipe, Comm& comm, TrainerOptions options)
     open_corpus();
     if (first_rank_) folder_ = std::make_unique<RunFolder>(options_.run_folder);
     rss_start_bytes_ = resident_bytes();
-    engine_ = std::make_unique<Engine>(
-        engine_settings(recipe_, mesh_, threads_of_rank(recipe_, comm_)), mesh_, comm_.rank(),
-        &comm_, Device::cpu);
+    engine_ =
+        std::make_unique<Engine>(engine_settings(recipe_, mesh_, threads_of_rank(recipe_, comm_)),
+                                 mesh_, comm_.rank(), &comm_, Device::cpu);
   });
   if (options_.watch_tasks)
     engine_->watch_tasks([this](const Task& task) { options_.watch_tasks(started_, task); });
@@ -84,8 +83,9 @@ void Trainer::open_corpus() {
                                 corpus_->path(), corpus_->vocab_size(), recipe_.model.vocab_size,
                                 recipe_.places.of("model.vocab_size")));
   const TrainSettings& train = recipe_.train;
-  sampler_ = std::make_unique<Sampler>(*corpus_, train.sequence_length, extra_targets(recipe_.model),
-                                       static_cast<uint64_t>(train.seed));
+  sampler_ =
+      std::make_unique<Sampler>(*corpus_, train.sequence_length, extra_targets(recipe_.model),
+                                static_cast<uint64_t>(train.seed));
   if (train.eval_every > 0) {
     held_out_ = std::make_unique<Corpus>(path, Split::held_out);
     held_out_sampler_ = std::make_unique<Sampler>(*held_out_, train.sequence_length,
@@ -96,8 +96,8 @@ void Trainer::open_corpus() {
       (std::filesystem::path(corpus_->path()).parent_path() / "tokenizer.json").string();
   tokenizer_json_ = read_file(tokenizer);
   if (const std::string hash = xxh3_of(tokenizer_json_); hash != corpus_->info().tokenizer_xxh3)
-    throw DataError(fmt::format("{}: is not the tokenizer that {} was made with (xxh3 {}, not {})", tokenizer,
-                                corpus_->path(), hash, corpus_->info().tokenizer_xxh3));
+    throw DataError(fmt::format("{}: is not the tokenizer that {} was made with (xxh3 {}, not {})",
+                                tokenizer, corpus_->path(), hash, corpus_->info().tokenizer_xxh3));
 }
 
 void Trainer::resume() {
@@ -109,7 +109,8 @@ void Trainer::resume() {
     checkpoint::Latest latest;
     if (first_rank_) {
       latest = checkpoint::latest(root, below);
-      for (const auto& [folder, reason] : latest.damaged) damaged += (damaged.empty() ? "" : "; ") + reason;
+      for (const auto& [folder, reason] : latest.damaged)
+        damaged += (damaged.empty() ? "" : "; ") + reason;
     }
     const std::string folder = from_rank_zero(comm_, latest.folder);
     damaged = from_rank_zero(comm_, damaged);
@@ -118,11 +119,12 @@ void Trainer::resume() {
     together(comm_, [&] {
       reader = std::make_unique<checkpoint::Reader>(folder);
       const checkpoint::Manifest& stored = reader->manifest();
-      checkpoint::require_same_model(stored.model, manifest_of(recipe_, *corpus_, {}).model, folder);
+      checkpoint::require_same_model(stored.model, manifest_of(recipe_, *corpus_, {}).model,
+                                     folder);
       const auto hash = stored.extra.find("tokenizer_xxh3");
       if (hash != stored.extra.end() && hash->second != corpus_->info().tokenizer_xxh3)
-        throw DataError(fmt::format("{}: was trained with another tokenizer than that of {}", folder,
-                                    corpus_->path()));
+        throw DataError(fmt::format("{}: was trained with another tokenizer than that of {}",
+                                    folder, corpus_->path()));
     });
     std::string broken;
     try {
@@ -149,17 +151,21 @@ void Trainer::resume() {
   together(comm_, [&] {
     if (!folder_) return;
     folder_->cut_metrics_after(started_);
-    folder_->write_recipe(to_yaml(recipe_));  // not earlier: a recipe that cannot go on must not replace the run's
+    folder_->write_recipe(
+        to_yaml(recipe_));  // not earlier: a recipe that cannot go on must not replace the run's
   });
   if (started_ == 0) return;
-  print(fmt::format("resumed from {} after step {}", checkpoint::step_folder(root, started_), started_));
+  print(fmt::format("resumed from {} after step {}", checkpoint::step_folder(root, started_),
+                    started_));
   if (!changes.empty()) print("changed since it was saved: " + changes);
 }
 
-// What the recipe says differently from the one the checkpoint was saved with, but for the model, which is the same.
+// What the recipe says differently from the one the checkpoint was saved with, but for the model,
+// which is the same.
 std::string Trainer::changes_since(const checkpoint::Manifest& saved) const {
   try {
-    return fmt::format("{}", fmt::join(changes_between(read_recipe(saved.recipe, "saved"), recipe_), ", "));
+    return fmt::format(
+        "{}", fmt::join(changes_between(read_recipe(saved.recipe, "saved"), recipe_), ", "));
   } catch (const RecipeError&) {  // of a version with other keys
     return {};
   }
@@ -171,7 +177,8 @@ std::vector<int32_t> Trainer::next_windows() {
   std::vector<int32_t> windows(static_cast<size_t>(mine) * length);
   const int64_t first = next_sample_ + mine * mesh_.data(comm_.rank()).self();
   for (int64_t i = 0; i < mine; ++i)
-    sampler_->sample(first + i, std::span(windows).subspan(static_cast<size_t>(i) * length, length));
+    sampler_->sample(first + i,
+                     std::span(windows).subspan(static_cast<size_t>(i) * length, length));
   next_sample_ += recipe_.train.global_batch;
   return windows;
 }
@@ -227,7 +234,8 @@ void Trainer::committed(const StepTotals& totals) {
   report.model_flops = flops_per_token_ * static_cast<double>(report.tokens);
   report.has_transfers = comm_.size() > 1;
   if (totals.transfer_seconds > 0)
-    report.hidden_share = std::clamp(1 - totals.waiting_seconds / totals.transfer_seconds, 0.0, 1.0);
+    report.hidden_share =
+        std::clamp(1 - totals.waiting_seconds / totals.transfer_seconds, 0.0, 1.0);
   report.same_node_bytes = totals.same_node_bytes;
   report.other_node_bytes = totals.other_node_bytes;
   report.load_max_over_mean =
@@ -243,10 +251,12 @@ void Trainer::committed(const StepTotals& totals) {
   if (shown) print(options_.json ? to_json(report) : to_line(report));
 }
 
-// The same held-out windows every time; each rank takes its share, and all run equally many micro-batches.
+// The same held-out windows every time; each rank takes its share, and all run equally many
+// micro-batches.
 void Trainer::evaluate() {
   const int64_t batch = recipe_.train.micro_batch, ranks = mesh_.data_size();
-  const int64_t wanted = std::min(recipe_.train.eval_sequences, held_out_sampler_->windows_per_epoch());
+  const int64_t wanted =
+      std::min(recipe_.train.eval_sequences, held_out_sampler_->windows_per_epoch());
   const int64_t rounds = std::max<int64_t>(1, wanted / (batch * ranks));
   const auto length = static_cast<size_t>(engine_->window_tokens());
   std::vector<int32_t> windows(static_cast<size_t>(batch) * length);
@@ -255,8 +265,8 @@ void Trainer::evaluate() {
   for (int64_t round = 0; round < rounds; ++round) {
     const int64_t first = (round * ranks + mesh_.data(comm_.rank()).self()) * batch;
     for (int64_t i = 0; i < batch; ++i)
-      held_out_sampler_->sample(first + i,
-                                std::span(windows).subspan(static_cast<size_t>(i) * length, length));
+      held_out_sampler_->sample(
+          first + i, std::span(windows).subspan(static_cast<size_t>(i) * length, length));
     const Engine::Evaluation result = engine_->evaluate(windows);
     sums[0] += result.nll;
     sums[1] += result.targets;
@@ -269,7 +279,8 @@ void Trainer::evaluate() {
   report.step = started_;
   report.nll = sums[0] / sums[1];
   report.tokens = static_cast<int64_t>(sums[1]);
-  report.bits_per_byte = report.nll / std::numbers::ln2 * static_cast<double>(held_out_->num_tokens()) /
+  report.bits_per_byte = report.nll / std::numbers::ln2 *
+                         static_cast<double>(held_out_->num_tokens()) /
                          static_cast<double>(held_out_->num_bytes());
   report.has_experts = !counts.empty();
   if (report.has_experts) {

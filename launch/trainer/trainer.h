@@ -1,4 +1,5 @@
-// launch/trainer/trainer.h: a training run of one rank, from the first step or from the newest checkpoint to the last.
+// launch/trainer/trainer.h: a training run of one rank, from the first step or from the newest
+// checkpoint to the last.
 #pragma once
 
 #include <functional>
@@ -17,9 +18,10 @@ namespace strait {
 
 struct TrainerOptions {
   std::string run_folder;
-  bool json = false;                    // lines of JSON instead of text
+  bool json = false;                     // lines of JSON instead of text
   std::function<bool()> stop_requested;  // asked once a step; null: never
-  std::function<void(int64_t step, const Task& task)> watch_tasks;  // of the compute lane; may be null
+  std::function<void(int64_t step, const Task& task)>
+      watch_tasks;                                     // of the compute lane; may be null
   std::function<void(const std::string& line)> print;  // on rank 0
 };
 
@@ -27,8 +29,9 @@ enum class Outcome { finished, stopped };
 
 class Trainer {
  public:
-  // Collective. Checks the layout and the corpus, builds the engine, and resumes from the newest checkpoint that is
-  // whole, or starts anew. Throws RecipeError, DataError, or ReportedElsewhere on ranks other than 0.
+  // Collective. Checks the layout and the corpus, builds the engine, and resumes from the newest
+  // checkpoint that is whole, or starts anew. Throws RecipeError, DataError, or ReportedElsewhere
+  // on ranks other than 0.
   Trainer(const Recipe& recipe, Comm& comm, TrainerOptions options);
   ~Trainer();
 
@@ -69,7 +72,7 @@ class Trainer {
   bool stopping_ = false;
   double step_seconds_ = 0;  // of the step last started
   double run_seconds_ = 0;
-  int64_t run_steps_ = 0;    // since this start
+  int64_t run_steps_ = 0;  // since this start
   int64_t rss_start_bytes_ = 0;
 };
 

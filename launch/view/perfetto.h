@@ -1,11 +1,10 @@
 // launch/view/perfetto.h: traces as files that Perfetto and chrome://tracing open, and back.
 //
 // The Trace Event Format with complete events ("X"): process = rank (of a priced step: pipeline
-// position), thread = lane, times in microseconds. `cat` is the kind; args hold kind, pass and, where
-// they are known, microbatch, layer, chunk, pair and bytes. otherData comes first: {"format": "strait
-// trace", "version": 1, "title", "source": "prediction" or "measured", "time": "microseconds" or
-// "relative"}.
-// Source: "Trace Event Format", Google, 2016.
+// position), thread = lane, times in microseconds. `cat` is the kind; args hold kind, pass and,
+// where they are known, microbatch, layer, chunk, pair and bytes. otherData comes first: {"format":
+// "strait trace", "version": 1, "title", "source": "prediction" or "measured", "time":
+// "microseconds" or "relative"}. Source: "Trace Event Format", Google, 2016.
 #pragma once
 
 #include <ostream>

@@ -15,11 +15,11 @@ namespace strait {
 struct ExpertExchange::Plan {
   std::vector<int64_t> rows_R, pairs_R;  // to each rank
   int64_t num_rows = 0, num_pairs = 0;
-  RowPairs pairs;                    // of all rows
+  RowPairs pairs;  // of all rows
   std::vector<float> pair_weights;
-  std::vector<int32_t> pair_slots;   // token * K + k
-  Tensor token_of_row;               // [rows] i32
-  TreeEntries rows_of_token;         // the ranks' sums, for the sum over ranks
+  std::vector<int32_t> pair_slots;  // token * K + k
+  Tensor token_of_row;              // [rows] i32
+  TreeEntries rows_of_token;        // the ranks' sums, for the sum over ranks
 };
 
 struct ExpertExchange::Here {
@@ -47,8 +47,9 @@ std::span<std::byte> bytes_of(const Tensor& tensor) {
   return {tensor.raw(), static_cast<size_t>(tensor.bytes())};
 }
 
-OperationPtr exchange_rows(const Channel& channel, const Tensor& send, std::span<const int64_t> send_rows,
-                           const Tensor& recv, std::span<const int64_t> recv_rows, int64_t row_bytes) {
+OperationPtr exchange_rows(const Channel& channel, const Tensor& send,
+                           std::span<const int64_t> send_rows, const Tensor& recv,
+                           std::span<const int64_t> recv_rows, int64_t row_bytes) {
   return all_to_all(channel, {.send = bytes_of(send),
                               .recv = bytes_of(recv),
                               .send_rows_R = send_rows,
@@ -58,8 +59,8 @@ OperationPtr exchange_rows(const Channel& channel, const Tensor& send, std::span
 
 }  // namespace
 
-ExpertExchange::ExpertExchange(const ExchangeSettings& settings, std::shared_ptr<Value> x, Tensor ids,
-                   const Tensor& weights)
+ExpertExchange::ExpertExchange(const ExchangeSettings& settings, std::shared_ptr<Value> x,
+                               Tensor ids, const Tensor& weights)
     : settings_(settings),
       num_ranks_(settings.num_ranks),
       self_(settings.rank_index),
@@ -99,7 +100,8 @@ std::vector<ExpertExchange::Choice> ExpertExchange::count_choices(const int32_t*
   for (int64_t token = 0; token < tokens_; ++token) {
     const std::span<Choice> mine(choices.data() + token * top_k_, static_cast<size_t>(top_k_));
     for (int64_t k = 0; k < top_k_; ++k)
-      mine[static_cast<size_t>(k)] = {ids[token * top_k_ + k], static_cast<int32_t>(token * top_k_ + k)};
+      mine[static_cast<size_t>(k)] = {ids[token * top_k_ + k],
+                                      static_cast<int32_t>(token * top_k_ + k)};
     std::sort(mine.begin(), mine.end(), [](Choice a, Choice b) { return a.expert < b.expert; });
     int64_t before = -1;
     for (const Choice& choice : mine) {
@@ -183,7 +185,8 @@ OperationPtr ExpertExchange::dispatch() {
   here_ = std::make_unique<Here>();
   Context& ctx = *settings_.ctx;
   const auto allocate = [this, &ctx] {
-    recv_scalars_ = ctx.empty({here_->num_rows + 2 * here_->num_pairs}, DType::i32, Purpose::communication);
+    recv_scalars_ =
+        ctx.empty({here_->num_rows + 2 * here_->num_pairs}, DType::i32, Purpose::communication);
     recv_ = ctx.empty({here_->num_rows, hidden_}, settings_.compute, Purpose::routed);
   };
   if (ctx.device() == Device::meta) {
@@ -198,7 +201,8 @@ OperationPtr ExpertExchange::dispatch() {
   for (size_t rank = 0; rank < static_cast<size_t>(num_ranks_); ++rank)
     sent->insert(sent->end(), {plan_->rows_R[rank], plan_->pairs_R[rank]});
   std::vector<Step> steps;
-  steps.push_back([&channel, sent, received] { return all_to_all_counts(channel, *sent, *received); });
+  steps.push_back(
+      [&channel, sent, received] { return all_to_all_counts(channel, *sent, *received); });
   steps.push_back([this, &channel, sent, received, allocate] {
     for (size_t rank = 0; rank < static_cast<size_t>(num_ranks_); ++rank) {
       here_->rows_R.push_back((*received)[2 * rank]);
@@ -207,8 +211,9 @@ OperationPtr ExpertExchange::dispatch() {
     here_->num_rows = sum(here_->rows_R);
     here_->num_pairs = sum(here_->pairs_R);
     allocate();
-    return exchange_rows(channel, send_scalars_, scaled<int64_t>(plan_->rows_R, 1, plan_->pairs_R, 2),
-                         recv_scalars_, scaled<int64_t>(here_->rows_R, 1, here_->pairs_R, 2), 4);
+    return exchange_rows(channel, send_scalars_,
+                         scaled<int64_t>(plan_->rows_R, 1, plan_->pairs_R, 2), recv_scalars_,
+                         scaled<int64_t>(here_->rows_R, 1, here_->pairs_R, 2), 4);
   });
   steps.push_back([this, &channel] {
     return exchange_rows(channel, send_, plan_->rows_R, recv_, here_->rows_R,
@@ -254,13 +259,16 @@ ExpertBatch ExpertExchange::arrived() {
     for (int64_t pair = 0; pair < here.num_pairs; ++pair)
       sorted_weights.data<float>()[pair] = (*weights)[static_cast<size_t>(arrival[pair])];
   });
-  return {.rows = num_ranks_ == 1 ? std::move(x_) : std::make_shared<Value>(std::exchange(recv_, {})),
-          .pair_weights = sorted_weights,
-          .offsets = here.sorted.offsets,
-          .pairs = here.sorted.map};
+  return {
+      .rows = num_ranks_ == 1 ? std::move(x_) : std::make_shared<Value>(std::exchange(recv_, {})),
+      .pair_weights = sorted_weights,
+      .offsets = here.sorted.offsets,
+      .pairs = here.sorted.map};
 }
 
-DType ExpertExchange::sums_dtype() const { return num_ranks_ == 1 ? DType::f32 : settings_.combine_wire; }
+DType ExpertExchange::sums_dtype() const {
+  return num_ranks_ == 1 ? DType::f32 : settings_.combine_wire;
+}
 int64_t ExpertExchange::rows_sent() const {
   return num_ranks_ == 1 ? 0 : plan_->num_rows - plan_->rows_R[static_cast<size_t>(self_)];
 }
@@ -284,7 +292,8 @@ void ExpertExchange::add_sums(Tensor& hidden_TH) {
   if (num_ranks_ == 1) {
     add(ctx, recv_, hidden_TH);
   } else {
-    tree_sum(ctx, recv_, plan_->rows_of_token, {0, settings_.num_experts}, Accumulate::yes, hidden_TH);
+    tree_sum(ctx, recv_, plan_->rows_of_token, {0, settings_.num_experts}, Accumulate::yes,
+             hidden_TH);
   }
   send_ = recv_ = {};
 }
@@ -364,7 +373,8 @@ ExpertExchange::Gradients ExpertExchange::take_gradients() {
     result.d_x = send_;
   } else {
     result.d_x = ctx.empty({tokens_, hidden_}, DType::f32, Purpose::activations);
-    tree_sum(ctx, recv_, plan_->rows_of_token, {0, settings_.num_experts}, Accumulate::no, result.d_x);
+    tree_sum(ctx, recv_, plan_->rows_of_token, {0, settings_.num_experts}, Accumulate::no,
+             result.d_x);
   }
   send_ = recv_ = send_scalars_ = recv_scalars_ = {};
   return result;

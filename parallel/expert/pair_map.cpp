@@ -32,7 +32,8 @@ SortedPairs sort_pairs(Context& ctx, const RowPairs& pairs, ExpertRange range) {
     STRAIT_CHECK(expert >= range.first && expert < range.last, "expert " + std::to_string(expert));
     ++(*offsets)[static_cast<size_t>(expert - range.first) + 1];
   }
-  for (size_t expert = 0; expert < num_experts; ++expert) (*offsets)[expert + 1] += (*offsets)[expert];
+  for (size_t expert = 0; expert < num_experts; ++expert)
+    (*offsets)[expert + 1] += (*offsets)[expert];
 
   std::vector<int64_t> next(offsets->begin(), offsets->end() - 1);
   std::vector<int32_t> row_of_pair(num_pairs), arrival(num_pairs), place(num_pairs);
@@ -40,7 +41,8 @@ SortedPairs sort_pairs(Context& ctx, const RowPairs& pairs, ExpertRange range) {
     const auto begin = static_cast<size_t>(pairs.row_offsets[static_cast<size_t>(row)]);
     const auto end = static_cast<size_t>(pairs.row_offsets[static_cast<size_t>(row) + 1]);
     for (size_t pair = begin; pair < end; ++pair) {
-      const auto at = static_cast<size_t>(next[static_cast<size_t>(pairs.experts[pair] - range.first)]++);
+      const auto at =
+          static_cast<size_t>(next[static_cast<size_t>(pairs.experts[pair] - range.first)]++);
       row_of_pair[at] = static_cast<int32_t>(row);
       arrival[at] = static_cast<int32_t>(pair);
       place[pair] = static_cast<int32_t>(at);
@@ -63,7 +65,8 @@ SortedPairs expected_pairs(Context& ctx, int64_t num_rows, int64_t num_pairs, Ex
   const auto ints = [&](int64_t count) { return ctx.empty({count}, DType::i32, Purpose::routed); };
   auto map = std::make_shared<PairMap>();
   map->row_of_pair = ints(num_pairs);
-  map->pairs_of_row = {.offsets = ints(num_rows + 1), .experts = ints(num_pairs), .rows = ints(num_pairs)};
+  map->pairs_of_row = {
+      .offsets = ints(num_rows + 1), .experts = ints(num_pairs), .rows = ints(num_pairs)};
   map->range = range;
   return {map, offsets, ints(num_pairs)};
 }

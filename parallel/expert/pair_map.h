@@ -7,7 +7,8 @@
 
 namespace strait {
 
-// Row u's pairs are [row_offsets[u], row_offsets[u + 1]) of `experts` (ids of this rank, ascending within a row).
+// Row u's pairs are [row_offsets[u], row_offsets[u + 1]) of `experts` (ids of this rank, ascending
+// within a row).
 struct RowPairs {
   std::vector<int32_t> row_offsets{0};
   std::vector<int32_t> experts;
@@ -21,7 +22,8 @@ struct SortedPairs {
   Tensor arrival_of_pair;  // [R] i32: which pair of RowPairs stands at each sorted place
 };
 
-// `range`: the experts of this rank. On `meta`, only num_rows and num_pairs count: pairs are spread evenly.
+// `range`: the experts of this rank. On `meta`, only num_rows and num_pairs count: pairs are spread
+// evenly.
 SortedPairs sort_pairs(Context& ctx, const RowPairs& pairs, ExpertRange range);
 SortedPairs expected_pairs(Context& ctx, int64_t num_rows, int64_t num_pairs, ExpertRange range);
 

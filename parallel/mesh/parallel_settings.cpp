@@ -27,7 +27,8 @@ const SettingsTable& table_of(const ParallelSettings*) {
               "itself."},
       {.name = "pairs",
        .value = value_of<&ParallelSettings::pairs>,
-       .doc = "Whether neighbouring forwards and backwards of a schedule run as pairs, the transfers of one under the "
+       .doc = "Whether neighbouring forwards and backwards of a schedule run as pairs, the "
+              "transfers of one under the "
               "compute of the other. Training takes only false yet."},
       {.name = "waves",
        .value = value_of<&ParallelSettings::waves>,

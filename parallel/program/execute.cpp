@@ -45,12 +45,18 @@ class Transfer : public Operation {
 
 LinkLane link_lane(Lane lane) {
   switch (lane) {
-    case Lane::near: return LinkLane::near;
-    case Lane::far: return LinkLane::far;
-    case Lane::pipe: return LinkLane::pipe;
-    case Lane::shard: return LinkLane::shard;
-    case Lane::host: return LinkLane::host;
-    case Lane::compute: break;
+    case Lane::near:
+      return LinkLane::near;
+    case Lane::far:
+      return LinkLane::far;
+    case Lane::pipe:
+      return LinkLane::pipe;
+    case Lane::shard:
+      return LinkLane::shard;
+    case Lane::host:
+      return LinkLane::host;
+    case Lane::compute:
+      break;
   }
   STRAIT_CHECK(false, "the compute lane has no link");
 }
@@ -95,7 +101,8 @@ ExecutionTimes execute(const Program& program, Comm& comm, const Bindings& bindi
     }
     for (const Event& event : done) wait(event);
   } catch (...) {
-    comm.fail(std::current_exception());  // nothing pending touches this program's buffers after this
+    comm.fail(
+        std::current_exception());  // nothing pending touches this program's buffers after this
     throw;
   }
   times.transfer_seconds = static_cast<double>(transfer_nanoseconds.load()) * 1e-9;

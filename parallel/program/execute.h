@@ -1,5 +1,6 @@
-// parallel/program/execute.h: the CPU executor. The calling thread runs the compute lane in program order; transfers are
-// queued on the Comm's lanes at once and start when the tasks they wait for are done. One dull loop for every program.
+// parallel/program/execute.h: the CPU executor. The calling thread runs the compute lane in program
+// order; transfers are queued on the Comm's lanes at once and start when the tasks they wait for
+// are done. One dull loop for every program.
 #pragma once
 
 #include <functional>
@@ -22,11 +23,12 @@ struct ExecutionTimes {
   double transfer_seconds = 0;  // sum over transfers, from start to finish
 };
 
-// Runs the program once. Returns when every task is done; throws the first exception of any, after which the Comm is
-// failed for good.
+// Runs the program once. Returns when every task is done; throws the first exception of any, after
+// which the Comm is failed for good.
 ExecutionTimes execute(const Program& program, Comm& comm, const Bindings& bindings);
 
-// Runs every task in order on this thread, for `meta` and for one rank. REQUIRES: transfers return null.
+// Runs every task in order on this thread, for `meta` and for one rank. REQUIRES: transfers return
+// null.
 void execute_inline(const Program& program, const Bindings& bindings);
 
 LinkLane link_lane(Lane lane);  // REQUIRES: not compute

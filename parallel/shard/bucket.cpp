@@ -17,7 +17,8 @@ std::map<const Parameter*, int> last_layers(const Model& model) {
     const AttentionParameters& a = layer.attention;
     for (const Parameter* parameter :
          {a.input_norm, a.q, a.q_a, a.q_a_norm, a.q_b, a.kv_a, a.kv_a_norm, a.kv_b, a.o, a.mlp_norm,
-          layer.mlp.gate_up, layer.mlp.down, layer.router, layer.experts_gate_up, layer.experts_down})
+          layer.mlp.gate_up, layer.mlp.down, layer.router, layer.experts_gate_up,
+          layer.experts_down})
       if (parameter != nullptr) last[parameter] = static_cast<int>(index);
   }
   const int head_layer = static_cast<int>(model.settings.num_hidden_layers) - 1;
@@ -48,7 +49,8 @@ std::vector<int64_t> cut(const Bucket& bucket, int num_shards) {
     const int64_t target = bucket.numel * shard / num_shards;
     const auto above = std::lower_bound(ends.begin(), ends.end(), target);
     int64_t bound = above == ends.end() ? bucket.numel : *above;
-    if (above != ends.begin() && target - *std::prev(above) < bound - target) bound = *std::prev(above);
+    if (above != ends.begin() && target - *std::prev(above) < bound - target)
+      bound = *std::prev(above);
     bounds.push_back(std::max(bound, bounds.back()));
   }
   bounds.push_back(bucket.numel);
@@ -79,8 +81,8 @@ void allocate(Context& ctx, Bucket& bucket, const ShardOptions& options) {
 
 std::vector<Bucket> build_buckets(Context& ctx, Model& model, const ShardOptions& options) {
   const std::map<const Parameter*, int> last = last_layers(model);
-  // Compute-dtype parameters: one bucket per layer and replica group. FP32 ones beside BF16 (norms, router) are small:
-  // one bucket for all, complete when the first layer's backward is.
+  // Compute-dtype parameters: one bucket per layer and replica group. FP32 ones beside BF16 (norms,
+  // router) are small: one bucket for all, complete when the first layer's backward is.
   using Key = std::tuple<int, Replicas, DType>;
   std::vector<Key> order;
   std::map<Key, Bucket> by_key;
@@ -90,7 +92,8 @@ std::vector<Bucket> build_buckets(Context& ctx, Model& model, const ShardOptions
     const Key key{layer, parameter->replicas, parameter->dtype};
     if (!by_key.contains(key)) {
       order.push_back(key);
-      by_key[key] = {.replicas = parameter->replicas, .dtype = parameter->dtype, .last_layer = layer};
+      by_key[key] = {
+          .replicas = parameter->replicas, .dtype = parameter->dtype, .last_layer = layer};
     }
     Bucket& bucket = by_key[key];
     bucket.entries.push_back({parameter.get(), bucket.numel});
@@ -99,8 +102,7 @@ std::vector<Bucket> build_buckets(Context& ctx, Model& model, const ShardOptions
   std::vector<Bucket> buckets;
   for (const Key& key : order) {
     Bucket& bucket = by_key[key];
-    const ReplicaPlace& place =
-        bucket.replicas == Replicas::expert ? options.expert : options.data;
+    const ReplicaPlace& place = bucket.replicas == Replicas::expert ? options.expert : options.data;
     bucket.bounds = cut(bucket, place.size);
     bucket.my_index = place.index;
     allocate(ctx, bucket, options);

@@ -1,10 +1,12 @@
-// parallel/shard/bucket.h: ZeRO-1. Parameters are gathered into buckets; each rank of a bucket's replica group owns one
-// contiguous shard of it: it alone keeps that part's FP32 master weights and moments and computes its update.
+// parallel/shard/bucket.h: ZeRO-1. Parameters are gathered into buckets; each rank of a bucket's
+// replica group owns one contiguous shard of it: it alone keeps that part's FP32 master weights and
+// moments and computes its update.
 //
-// A bucket is one flat range per kind of storage: weights in the compute dtype, FP32 gradients, and for the own shard
-// master, first and second moment. Shards end on unit boundaries (blocks of 128 rows of one parameter, or the whole of a
-// smaller one), so no quantisation block is ever split. Summing copies, sharding and saving are this one mechanism.
-// Source: Rajbhandari et al., ZeRO, SC 2020 (stage 1).
+// A bucket is one flat range per kind of storage: weights in the compute dtype, FP32 gradients, and
+// for the own shard master, first and second moment. Shards end on unit boundaries (blocks of 128
+// rows of one parameter, or the whole of a smaller one), so no quantisation block is ever split.
+// Summing copies, sharding and saving are this one mechanism. Source: Rajbhandari et al., ZeRO, SC
+// 2020 (stage 1).
 #pragma once
 
 #include <memory>
@@ -24,14 +26,16 @@ struct BucketEntry {
 struct Bucket {
   Replicas replicas = Replicas::data;
   DType dtype = DType::f32;
-  int last_layer = -1;  // the last layer backward reaches that adds to its gradients; -1: the embedding
+  int last_layer =
+      -1;  // the last layer backward reaches that adds to its gradients; -1: the embedding
   std::vector<BucketEntry> entries{};
   int64_t numel = 0;
-  std::vector<int64_t> bounds{};  // [R + 1]: shard i of the replica group is [bounds[i], bounds[i + 1])
-  int my_index = 0;               // this rank's place in the replica group
+  std::vector<int64_t>
+      bounds{};      // [R + 1]: shard i of the replica group is [bounds[i], bounds[i + 1])
+  int my_index = 0;  // this rank's place in the replica group
 
-  Tensor weights{};    // [numel] dtype
-  Tensor gradients{};  // [numel] FP32
+  Tensor weights{};                                  // [numel] dtype
+  Tensor gradients{};                                // [numel] FP32
   Tensor master{}, first_moment{}, second_moment{};  // [shard size]
 
   int64_t shard_begin() const { return bounds[static_cast<size_t>(my_index)]; }
@@ -50,19 +54,21 @@ struct ShardOptions {
   bool training = true;  // false: weights only
 };
 
-// Cuts the model's parameters into buckets, allocates them, and points every Parameter's weight and gradient into its
-// bucket. Gradients start at zero; weights, masters and moments are for the caller to fill.
+// Cuts the model's parameters into buckets, allocates them, and points every Parameter's weight and
+// gradient into its bucket. Gradients start at zero; weights, masters and moments are for the
+// caller to fill.
 std::vector<Bucket> build_buckets(Context& ctx, Model& model, const ShardOptions& options);
 
 // A stretch of one Hugging Face tensor that lies in a shard.
 struct ShardPiece {
   const Part* part = nullptr;
   const Parameter* parameter = nullptr;
-  int64_t offset = 0;        // first element in the flattened Hugging Face tensor
+  int64_t offset = 0;  // first element in the flattened Hugging Face tensor
   int64_t count = 0;
   int64_t shard_offset = 0;  // first element in the shard
 };
-// The shard of a bucket as stretches of Hugging Face tensors, in order. Any range of a bucket likewise.
+// The shard of a bucket as stretches of Hugging Face tensors, in order. Any range of a bucket
+// likewise.
 std::vector<ShardPiece> pieces_of_shard(const Bucket& bucket);
 std::vector<ShardPiece> pieces_of_range(const Bucket& bucket, int64_t begin, int64_t end);
 

@@ -1,4 +1,5 @@
-// parallel/sim/trace.h: a step as time spans: one schema for what was simulated and what was measured.
+// parallel/sim/trace.h: a step as time spans: one schema for what was simulated and what was
+// measured.
 #pragma once
 
 #include <cstdint>

@@ -54,7 +54,8 @@ TEST(Memory, KnowsWhatNobodyHasTouched) {
   EXPECT_TRUE(over.untouched);
   memory.release(over, Purpose::workspace);
   memory.release(again, Purpose::workspace);
-  EXPECT_FALSE(memory.allocate(9000, Purpose::workspace).untouched);  // part of it was handed out before
+  EXPECT_FALSE(
+      memory.allocate(9000, Purpose::workspace).untouched);  // part of it was handed out before
   EXPECT_FALSE(Memory(Device::meta).allocate(64, Purpose::workspace).untouched);
 
   Context context(Device::cpu, 1);

@@ -41,7 +41,8 @@ TEST_P(Pools, ManyShortLoopsInARow) {
   EXPECT_EQ(sum, 8 * 499 * 500 / 2);
 }
 
-// The caller runs out of chunks while workers still hold theirs. ThreadSanitizer sees it if they then share anything.
+// The caller runs out of chunks while workers still hold theirs. ThreadSanitizer sees it if they
+// then share anything.
 TEST_P(Pools, WorkersMayFinishLast) {
   ThreadPool pool(GetParam());
   std::atomic<int64_t> chunks = 0;

@@ -25,7 +25,9 @@ using Json = nlohmann::json;
 class Families : public ::testing::TestWithParam<const char*> {
  protected:
   std::string name() const { return GetParam(); }
-  Tokenizer tokenizer() const { return Tokenizer::parse(tokenizer_golden(name() + ".json"), name()); }
+  Tokenizer tokenizer() const {
+    return Tokenizer::parse(tokenizer_golden(name() + ".json"), name());
+  }
   Json cases() const { return Json::parse(tokenizer_golden(name() + ".cases.json")); }
 };
 
@@ -73,10 +75,11 @@ INSTANTIATE_TEST_SUITE_P(Golden, Families,
                                            "behaviors", "trained"));
 
 TEST(TokenizerTest, EndOfTextComesFromTheConfigElseFromTheName) {
-  EXPECT_EQ(Tokenizer::parse(tokenizer_golden("deepseek_v3.json"), "x").eos_id(),
-            Tokenizer::parse(tokenizer_golden("deepseek_v3.json"), "x").id_of("<｜end▁of▁sentence｜>"));
-  const Tokenizer named =
-      Tokenizer::parse(tokenizer_golden("qwen2.json"), "x", R"({"eos_token": {"content": "<|im_start|>"}})");
+  EXPECT_EQ(
+      Tokenizer::parse(tokenizer_golden("deepseek_v3.json"), "x").eos_id(),
+      Tokenizer::parse(tokenizer_golden("deepseek_v3.json"), "x").id_of("<｜end▁of▁sentence｜>"));
+  const Tokenizer named = Tokenizer::parse(tokenizer_golden("qwen2.json"), "x",
+                                           R"({"eos_token": {"content": "<|im_start|>"}})");
   EXPECT_EQ(named.eos_id(), named.id_of("<|im_start|>"));
   EXPECT_TRUE(named.is_special(*named.eos_id()));
   EXPECT_FALSE(Tokenizer::parse(tokenizer_golden("behaviors.json"), "x").eos_id());

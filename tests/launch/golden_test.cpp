@@ -40,7 +40,9 @@ double relative_error(const std::vector<float>& got, const std::vector<float>& w
 
 class Golden : public testing::TestWithParam<const char*> {
  protected:
-  std::string folder() const { return std::string(STRAIT_SOURCE_DIR "/tests/oracle/golden/") + GetParam(); }
+  std::string folder() const {
+    return std::string(STRAIT_SOURCE_DIR "/tests/oracle/golden/") + GetParam();
+  }
 
   // One rank, FP32, the whole batch as one micro-batch.
   void start() {
@@ -49,7 +51,8 @@ class Golden : public testing::TestWithParam<const char*> {
     settings_.model = huggingface::from_config_json(text, folder() + "/config.json");
     const bool mtp = std::string(GetParam()) == "mtp_balance";
     settings_.model.num_nextn_predict_layers = mtp ? 1 : 0;
-    settings_.optimizer = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .grad_clip_norm = 0};
+    settings_.optimizer = {
+        .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.1, .grad_clip_norm = 0};
     settings_.balance.bias_update_speed = 0;
     settings_.balance.sequence_loss_alpha = mtp ? 0.05 : 0;
     settings_.mtp.loss_weight = 0.3;
@@ -68,20 +71,22 @@ class Golden : public testing::TestWithParam<const char*> {
     for (int64_t layer = 0; layer < engine_->model().num_layers(); ++layer) {
       const LayerParameters& parameters = engine_->model().layers[static_cast<size_t>(layer)];
       if (!parameters.is_moe || settings_.model.topk_method != "noaux_tc") continue;
-      const std::vector<float> bias = read_all(weights, selection_bias_name(engine_->model(), layer));
-      std::copy(bias.begin(), bias.end(),
-                engine_->selection_bias().begin() + parameters.moe_index * static_cast<int64_t>(experts));
+      const std::vector<float> bias =
+          read_all(weights, selection_bias_name(engine_->model(), layer));
+      std::copy(
+          bias.begin(), bias.end(),
+          engine_->selection_bias().begin() + parameters.moe_index * static_cast<int64_t>(experts));
     }
     engine_->load_weights();
   }
-
 
   // Compares each Hugging Face tensor of `prefix` with the same stretch of a bucket's flat storage.
   void compare(const std::string& prefix, bool gradients, double tolerance) {
     for (Bucket& bucket : engine_->buckets()) {
       const auto flat = gradients ? bucket.gradients.span<float>() : bucket.master.span<float>();
       for (const ShardPiece& piece : pieces_of_shard(bucket)) {
-        const auto stretch = flat.subspan(static_cast<size_t>(piece.shard_offset), static_cast<size_t>(piece.count));
+        const auto stretch =
+            flat.subspan(static_cast<size_t>(piece.shard_offset), static_cast<size_t>(piece.count));
         EXPECT_LE(relative_error({stretch.begin(), stretch.end()},
                                  read_all(*expected_, prefix + piece.part->name)),
                   tolerance)
@@ -109,7 +114,8 @@ TEST_P(Golden, LogitsLossGradientsAndFiveSteps) {
   engine_->watch_logits([&](const Tensor& logits, int64_t first) {
     const size_t start = static_cast<size_t>(first * logits.cols());
     for (size_t i = 0; i < static_cast<size_t>(logits.numel()); ++i)
-      worst = std::max(worst, static_cast<double>(std::fabs(logits.data<float>()[i] - wanted[start + i])));
+      worst = std::max(worst,
+                       static_cast<double>(std::fabs(logits.data<float>()[i] - wanted[start + i])));
     seen += static_cast<size_t>(logits.numel());
   });
   const Engine::Evaluation evaluation = engine_->evaluate(windows);
@@ -128,8 +134,8 @@ TEST_P(Golden, LogitsLossGradientsAndFiveSteps) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Transformers, Golden,
-                         testing::Values("v3_full", "v3_no_q_lora", "v2_softmax", "v2_lite", "odd_sizes",
-                                         "dense_tied", "mtp_balance"),
+                         testing::Values("v3_full", "v3_no_q_lora", "v2_softmax", "v2_lite",
+                                         "odd_sizes", "dense_tied", "mtp_balance"),
                          [](const auto& info) { return std::string(info.param); });
 
 }  // namespace

@@ -1,4 +1,5 @@
-// tests/launch/layouts_test.cpp: the same step on 1, 2, 3 and 4 ranks, experts spread over 1, 2 and 4 of them.
+// tests/launch/layouts_test.cpp: the same step on 1, 2, 3 and 4 ranks, experts spread over 1, 2 and
+// 4 of them.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -50,7 +51,8 @@ Outcome run_layout(int world, int expert) {
       for (const Bucket& bucket : engine.buckets()) {
         for (const ShardPiece& piece : pieces_of_shard(bucket)) {
           auto& values = into[piece.part->name];
-          values.resize(static_cast<size_t>(piece.part->num_rows * piece.parameter->num_cols()), NAN);
+          values.resize(static_cast<size_t>(piece.part->num_rows * piece.parameter->num_cols()),
+                        NAN);
           const float* from = gradients ? bucket.gradients.data<float>() + bucket.shard_begin()
                                         : bucket.master.data<float>();
           std::copy_n(from + piece.shard_offset, piece.count, values.begin() + piece.offset);

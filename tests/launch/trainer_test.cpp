@@ -1,4 +1,5 @@
-// tests/launch/trainer_test.cpp: runs that are stopped, resumed, damaged, moved to other layouts and fed bad input.
+// tests/launch/trainer_test.cpp: runs that are stopped, resumed, damaged, moved to other layouts
+// and fed bad input.
 #include "launch/trainer/trainer.h"
 
 #include <gtest/gtest.h>
@@ -36,7 +37,8 @@ class TrainerTest : public testing::Test {
  protected:
   void SetUp() override {
     folder_ = fs::path(testing::TempDir()) /
-              ("strait_trainer_" + std::to_string(::getpid()) + testing::UnitTest::GetInstance()->current_test_info()->name());
+              ("strait_trainer_" + std::to_string(::getpid()) +
+               testing::UnitTest::GetInstance()->current_test_info()->name());
     fs::remove_all(folder_);
     fs::create_directories(folder_ / "corpus");
     write_corpus(64);
@@ -47,10 +49,12 @@ class TrainerTest : public testing::Test {
     const fs::path corpus = folder_ / "corpus";
     fs::remove(corpus / "corpus.h5");
     CorpusWriter writer((corpus / "corpus.h5").string(),
-                        {.vocab_size = vocab_size, .eos_id = 0, .tokenizer_xxh3 = xxh3_of("{}")}, 0);
+                        {.vocab_size = vocab_size, .eos_id = 0, .tokenizer_xxh3 = xxh3_of("{}")},
+                        0);
     for (int64_t document = 0; document < 40; ++document) {
       std::vector<int32_t> tokens;
-      for (int64_t i = 0; i < 40; ++i) tokens.push_back(static_cast<int32_t>((document * 7 + i * i * 3) % 64));
+      for (int64_t i = 0; i < 40; ++i)
+        tokens.push_back(static_cast<int32_t>((document * 7 + i * i * 3) % 64));
       writer.add(document % 5 == 0 ? Split::held_out : Split::train, tokens, 40);
     }
     writer.finish();
@@ -72,7 +76,8 @@ class TrainerTest : public testing::Test {
     lines_.clear();
     run_ranks(ranks, [&](Rank rank, Comm& comm) {
       int asked = 0;
-      TrainerOptions options{.run_folder = run_folder(run), .stop_requested = {}, .watch_tasks = {}, .print = {}};
+      TrainerOptions options{
+          .run_folder = run_folder(run), .stop_requested = {}, .watch_tasks = {}, .print = {}};
       options.stop_requested = [&] { return rank.value == ranks - 1 && ++asked == stop_after; };
       options.print = [&](const std::string& line) { lines_ += line + "\n"; };
       try {
@@ -131,7 +136,8 @@ TEST_F(TrainerTest, AStoppedRunContinuesBitForBit) {
   for (const char* precision : {"fp32", "bf16"}) {
     const Recipe r = recipe({std::string("train.precision=") + precision, "parallel.expert=2",
                              std::string("optimizer.moments_dtype=") + precision});
-    const std::string whole = std::string("whole_") + precision, cut = std::string("cut_") + precision;
+    const std::string whole = std::string("whole_") + precision,
+                      cut = std::string("cut_") + precision;
     EXPECT_EQ(train(r, whole, 2), Outcome::finished);
     EXPECT_EQ(train(r, cut, 2, 3), Outcome::stopped);
     const int64_t stopped_at = checkpoint::latest(RunFolder::checkpoints(run_folder(cut))).step;
@@ -147,11 +153,12 @@ TEST_F(TrainerTest, AStoppedRunContinuesBitForBit) {
 
 TEST_F(TrainerTest, ACheckpointContinuesOnOtherLayouts) {
   const auto layout = [&](int64_t expert, int64_t steps) {
-    return recipe({"parallel.expert=" + std::to_string(expert), "train.eval_every=0", "schedule.kind=constant",
-                   "train.steps=" + std::to_string(steps)});
+    return recipe({"parallel.expert=" + std::to_string(expert), "train.eval_every=0",
+                   "schedule.kind=constant", "train.steps=" + std::to_string(steps)});
   };
   train(layout(4, 4), "four", 4);
-  for (const char* other : {"two", "one"}) fs::copy(run_folder("four"), run_folder(other), fs::copy_options::recursive);
+  for (const char* other : {"two", "one"})
+    fs::copy(run_folder("four"), run_folder(other), fs::copy_options::recursive);
   train(layout(4, 6), "four", 4);
   train(layout(2, 6), "two", 2);
   train(layout(1, 6), "one", 1);
@@ -199,8 +206,11 @@ TEST_F(TrainerTest, NumbersThatAreNotFiniteStopTheRun) {
   const Recipe r = recipe({"train.eval_every=0"});
   EXPECT_THROW(run_ranks(2,
                          [&](Rank rank, Comm& comm) {
-                           Trainer trainer(r, comm, {.run_folder = run_folder("run"),
-                                                     .stop_requested = {}, .watch_tasks = {}, .print = {}});
+                           Trainer trainer(r, comm,
+                                           {.run_folder = run_folder("run"),
+                                            .stop_requested = {},
+                                            .watch_tasks = {},
+                                            .print = {}});
                            Engine& engine = trainer.engine();
                            if (rank.value == 1) engine.buckets()[1].master.data<float>()[0] = NAN;
                            engine.load_weights();
@@ -232,7 +242,8 @@ TEST_F(TrainerTest, BadInputIsNamed) {
   }
   write_corpus(128);
   const std::string vocabulary = message(recipe());
-  EXPECT_NE(vocabulary.find("128 tokens, but model.vocab_size is 64"), std::string::npos) << vocabulary;
+  EXPECT_NE(vocabulary.find("128 tokens, but model.vocab_size is 64"), std::string::npos)
+      << vocabulary;
 }
 
 // One rank fails alone; no rank hangs and rank 0 has the story.
@@ -241,7 +252,9 @@ TEST_F(TrainerTest, AnErrorOfOneRankIsEveryRanks) {
   std::map<int, std::string> errors;
   run_ranks(3, [&](Rank rank, Comm& comm) {
     try {
-      together(comm, [&] { if (rank.value == 2) throw DataError("disk full"); });
+      together(comm, [&] {
+        if (rank.value == 2) throw DataError("disk full");
+      });
     } catch (const std::exception& error) {
       std::lock_guard lock(mutex);
       errors[rank.value] = std::to_string(exit_code_of(error)) + " " + error.what();

@@ -91,7 +91,8 @@ INSTANTIATE_TEST_SUITE_P(Local, Verify,
                            const Case& c = info.param;
                            return "Ranks" + std::to_string(c.ranks) + "Expert" +
                                   std::to_string(c.expert) + c.precision +
-                                  (std::string("auto") == c.wire ? "" : std::string("Wire") + c.wire);
+                                  (std::string("auto") == c.wire ? ""
+                                                                 : std::string("Wire") + c.wire);
                          });
 
 TEST(VerifyCatches, OneGradientOnOneRank) {

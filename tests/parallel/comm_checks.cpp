@@ -1,10 +1,10 @@
-#include <cmath>
 #include "comm_checks.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <numeric>

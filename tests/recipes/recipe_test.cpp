@@ -146,8 +146,7 @@ TEST_F(RecipeFiles, AMissingBaseDoesNotHideOtherProblems) {
 TEST_F(RecipeFiles, RefusesFilesItCannotRead) {
   EXPECT_EQ(problems((folder_ / "no.yaml").string()),
             "no.yaml: cannot be read: No such file or directory");
-  EXPECT_EQ(problems((folder_ / "inner").string()),
-            "inner: cannot be read: it is a folder");
+  EXPECT_EQ(problems((folder_ / "inner").string()), "inner: cannot be read: it is a folder");
   EXPECT_EQ(problems(write("big.yaml", std::string((1 << 20) + 1, '#'))),
             "big.yaml: cannot be read: more than 1048576 bytes");
 }

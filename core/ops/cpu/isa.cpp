@@ -30,8 +30,8 @@ Isa isa() {
     for (Isa candidate : {Isa::portable, Isa::avx2, Isa::avx512}) {
       if (std::string(wish) != name_of(candidate)) continue;
       if (candidate > best)
-        throw RecipeError(std::string("STRAIT_CPU_ISA=") + wish + ": this machine supports at most " +
-                          name_of(best));
+        throw RecipeError(std::string("STRAIT_CPU_ISA=") + wish +
+                          ": this machine supports at most " + name_of(best));
       return candidate;
     }
     throw RecipeError(std::string("STRAIT_CPU_ISA=") + wish +

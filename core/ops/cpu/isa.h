@@ -5,12 +5,17 @@
 
 namespace strait::cpu {
 
-enum class Isa : uint8_t { portable, avx2, avx512 };  // avx2 needs FMA and F16C; avx512 needs F, BW, VL, DQ, BF16
+enum class Isa : uint8_t {
+  portable,
+  avx2,
+  avx512
+};  // avx2 needs FMA and F16C; avx512 needs F, BW, VL, DQ, BF16
 
 const char* name_of(Isa isa);
 Isa best_isa();  // the best this machine supports
-// best_isa(), or the weaker one named by the environment variable STRAIT_CPU_ISA ("portable", "avx2",
-// "avx512"). Read once. Throws RecipeError when the name is unknown or the machine lacks it.
+// best_isa(), or the weaker one named by the environment variable STRAIT_CPU_ISA ("portable",
+// "avx2", "avx512"). Read once. Throws RecipeError when the name is unknown or the machine lacks
+// it.
 Isa isa();
 
 }  // namespace strait::cpu

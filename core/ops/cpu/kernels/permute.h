@@ -15,6 +15,7 @@ struct TreeSum {
 inline constexpr long kTreeColumns = 64;
 }  // namespace strait::cpu
 
-// Output rows [begin, end). scratch: kTreeColumns floats, and adds: two ints, per entry of the output row that
-// has the most.
-STRAIT_CPU_DECLARE(void tree_sum(const TreeSum& args, long cols, long begin, long end, float* scratch, int* adds))
+// Output rows [begin, end). scratch: kTreeColumns floats, and adds: two ints, per entry of the
+// output row that has the most.
+STRAIT_CPU_DECLARE(void tree_sum(const TreeSum& args, long cols, long begin, long end,
+                                 float* scratch, int* adds))

@@ -14,6 +14,7 @@ struct RmsNormGradient {
 };
 }  // namespace strait::cpu
 
-STRAIT_CPU_DECLARE(void rms_norm(Rows x, const float* weight, float eps, Rows y, long cols, long begin,
-                                 long end))
-STRAIT_CPU_DECLARE(void rms_norm_backward(const RmsNormGradient& args, long cols, long begin, long end))
+STRAIT_CPU_DECLARE(void rms_norm(Rows x, const float* weight, float eps, Rows y, long cols,
+                                 long begin, long end))
+STRAIT_CPU_DECLARE(void rms_norm_backward(const RmsNormGradient& args, long cols, long begin,
+                                          long end))

@@ -27,5 +27,5 @@ STRAIT_CPU_DECLARE(void route_backward(const Router& args, long begin, long end,
 STRAIT_CPU_DECLARE(void sum_normalised_scores(const Router& args, long begin, long end, float* sums,
                                               float* scratch))
 // d_logits += the gradient of factors . p, where p_i = s_i / sum_j s_j.
-STRAIT_CPU_DECLARE(void add_balance_gradient(const Router& args, const float* factors, long begin, long end,
-                                             float* scratch))
+STRAIT_CPU_DECLARE(void add_balance_gradient(const Router& args, const float* factors, long begin,
+                                             long end, float* scratch))

@@ -22,7 +22,7 @@ if(CCACHE)
   set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE})
 endif()
 
-set(STRAIT_NVCC_FLAGS -lineinfo --expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra,-ffp-contract=off)
+set(STRAIT_NVCC_FLAGS -lineinfo --expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra,-Wno-restrict,-ffp-contract=off)
 if(STRAIT_WERROR)
   list(APPEND STRAIT_NVCC_FLAGS -Werror all-warnings)
 endif()

@@ -79,6 +79,7 @@ int wrong_kernels(const std::string& elf, int count) {
     wrong += found != count;
     kernels++;
   }
+  std::printf("%d kernels, %d wrong in opcodes\n", kernels, wrong);
   return kernels == 0 ? 1 : wrong;
 }
 

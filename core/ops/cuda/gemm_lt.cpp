@@ -3,6 +3,7 @@
 namespace strait::cuda {
 namespace {
 
+constexpr uintptr_t kAlignment = 256;          // what cuBLASLt's search takes for granted
 constexpr int64_t kWorkspaceBytes = 32 << 20;  // what cuBLAS recommends on Hopper
 
 #define STRAIT_CUBLAS_CALL(call)                                                               \
@@ -59,7 +60,7 @@ std::string why_refused(const GemmShape& shape) {
 // with A transposed alone.
 class GemmLt::Plan {
  public:
-  Plan(cublasLtHandle_t handle, const GemmShape& shape) {
+  Plan(cublasLtHandle_t handle, const GemmShape& shape, const GemmOperands& operands) {
     STRAIT_CUBLAS_CALL(cublasLtMatmulDescCreate(&operation_, CUBLAS_COMPUTE_32F, CUDA_R_32F));
     set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
     set(CUBLASLT_MATMUL_DESC_TRANSB, CUBLAS_OP_N);
@@ -68,6 +69,7 @@ class GemmLt::Plan {
       // would lose bits.
       set(CUBLASLT_MATMUL_DESC_A_SCALE_MODE, scale_mode(shape.w_layout));
       set(CUBLASLT_MATMUL_DESC_B_SCALE_MODE, scale_mode(shape.x_layout));
+      set_scales(operands);  // the search looks whether there are any
     }
     if (shape.num_sms > 0)
       set(CUBLASLT_MATMUL_DESC_SM_COUNT_TARGET, static_cast<int32_t>(shape.num_sms));
@@ -103,14 +105,17 @@ class GemmLt::Plan {
   void run(cublasLtHandle_t handle, const GemmOperands& o, const Buffer& workspace,
            cudaStream_t stream) {
     const float alpha = 1.0f, beta = o.accumulate ? 1.0f : 0.0f;
-    if (o.w_scales != nullptr) set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, o.w_scales);
-    if (o.x_scales != nullptr) set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, o.x_scales);
+    set_scales(o);
     STRAIT_CUBLAS_CALL(cublasLtMatmul(handle, operation_, &alpha, o.w, w_, o.x, x_, &beta, o.d, d_,
                                       o.d, d_, &algorithm_.algo, workspace.data(),
                                       static_cast<size_t>(workspace.bytes()), stream));
   }
 
  private:
+  void set_scales(const GemmOperands& operands) {
+    if (operands.w_scales != nullptr) set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, operands.w_scales);
+    if (operands.x_scales != nullptr) set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, operands.x_scales);
+  }
   template <class T>
   void set(cublasLtMatmulDescAttributes_t attribute, const T& value) {
     STRAIT_CUBLAS_CALL(cublasLtMatmulDescSetAttribute(operation_, attribute, &value, sizeof value));
@@ -128,9 +133,9 @@ GemmLt::~GemmLt() {
   cublasLtDestroy(handle_);
 }
 
-GemmLt::Plan& GemmLt::plan(const GemmShape& shape) {
+GemmLt::Plan& GemmLt::plan(const GemmShape& shape, const GemmOperands& operands) {
   auto& plan = plans_[shape];
-  if (plan == nullptr) plan = std::make_unique<Plan>(handle_, shape);
+  if (plan == nullptr) plan = std::make_unique<Plan>(handle_, shape, operands);
   return *plan;
 }
 
@@ -145,7 +150,13 @@ void GemmLt::run(const GemmShape& shape, const GemmOperands& operands, cudaStrea
       (operands.x_scales == nullptr || operands.w_scales == nullptr)) {
     throw InternalError("[gemm_lt] " + shape.text() + ": no scales");
   }
-  plan(shape).run(handle_, operands, workspace_, stream);
+  for (const void* data : {operands.x, operands.w, static_cast<const void*>(operands.d)}) {
+    if (data == nullptr || reinterpret_cast<uintptr_t>(data) % kAlignment != 0) {
+      throw InternalError("[gemm_lt] " + shape.text() + ": a matrix that is not at a multiple of " +
+                          std::to_string(kAlignment) + " bytes");
+    }
+  }
+  plan(shape, operands).run(handle_, operands, workspace_, stream);
 }
 
 }  // namespace strait::cuda

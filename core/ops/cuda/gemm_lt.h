@@ -41,6 +41,7 @@ struct GemmShape {
 // Needs no device.
 std::string why_refused(const GemmShape& shape);
 
+// Matrices. REQUIRES: at multiples of 256 bytes.
 struct GemmOperands {
   const void* x = nullptr;          // [M, K]
   const void* w = nullptr;          // [N, K]
@@ -64,7 +65,7 @@ class GemmLt {
 
  private:
   class Plan;
-  Plan& plan(const GemmShape& shape);
+  Plan& plan(const GemmShape& shape, const GemmOperands& operands);
 
   cublasLtHandle_t handle_ = nullptr;
   Buffer workspace_;

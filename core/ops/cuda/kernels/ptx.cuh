@@ -105,10 +105,10 @@ STRAIT_DEVICE uint32_t cluster_rank() {
   return rank;
 }
 
-// All threads of all blocks of the cluster.
+// All threads of all blocks of the cluster. Not .aligned: one lane of a loading warp comes later
+// than the others.
 STRAIT_DEVICE void cluster_sync() {
-  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::
-                   : "memory");
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
 }
 
 // ---- TMA: boxes of 2D tensors; `inner` and `outer` are element coordinates of the box's first

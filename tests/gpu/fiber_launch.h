@@ -25,36 +25,60 @@
 #undef __global__
 #undef __device__
 #undef __shared__
+#undef __launch_bounds__
+#undef __grid_constant__
+#define __launch_bounds__(...)
+#define __grid_constant__
 #define __global__ inline
 #define __device__
 #define __shared__ static  // blocks run one at a time, so one copy is the block's
 
 namespace strait::cuda::fiber {
 
-constexpr int kWarp = 32;
-
-struct Fiber {
-  ucontext_t context{};
-  std::vector<char> stack = std::vector<char>(64 << 10);
-  dim3 index;
-  bool done = false;
-  const void* waits_for = nullptr;  // a Barrier, whose round it waits to end
-  int round = 0;
-  uint64_t exchanged = 0;
-};
+constexpr int kWarp = 32, kNamedBarriers = 16;
 
 struct Barrier {
   int arrived = 0, round = 0;
 };
 
-struct Launch {
-  dim3 grid, block, block_index;
-  std::function<void()> kernel;
-  std::vector<std::unique_ptr<Fiber>> fibers;
-  Barrier all;
+struct Block {
+  dim3 index;
+  Barrier all, named[kNamedBarriers];
   std::vector<Barrier> warps;
+  std::vector<uint8_t> memory;  // dynamic shared memory, with room to align it
+  uint8_t* dynamic_shared = nullptr;
+};
+
+struct Fiber {
+  ucontext_t context{};
+  std::vector<char> stack = std::vector<char>(64 << 10);
+  dim3 index;
+  int thread = 0;  // in its block
+  Block* block = nullptr;
+  bool done = false;
+  bool polls = false;                // waits for something that others change
+  const Barrier* barrier = nullptr;  // waits for its `round` to end
+  int round = 0;
+  uint64_t exchanged = 0;
+};
+
+struct Shape {
+  dim3 grid, block;
+  size_t dynamic_bytes = 0;
+  int cluster = 1;  // so many blocks run at one time. REQUIRES: grid.x is a multiple, and static
+                    // shared memory is not used
+};
+
+struct Launch {
+  Shape shape;
+  std::function<void()> kernel;
+  std::vector<Block> blocks;  // of the cluster
+  std::vector<std::unique_ptr<Fiber>> fibers;
+  std::vector<std::function<void()>>
+      pending;  // what the chip does on its own: some time, in any order
   ucontext_t scheduler{};
   int current = 0;
+  bool moved = false;  // since the flag was cleared, something other than a look whether to go on
 };
 
 inline Launch*& launch() {
@@ -62,6 +86,7 @@ inline Launch*& launch() {
   return current;
 }
 inline Fiber& self() { return *launch()->fibers[launch()->current]; }
+inline int lane() { return self().thread % kWarp; }
 
 inline void run_fiber() {
   launch()->kernel();
@@ -75,90 +100,127 @@ inline void wait(Barrier& barrier, int num_threads) {
     barrier.round++;
     return;
   }
-  self().waits_for = &barrier;
-  self().round = barrier.round;
-  swapcontext(&self().context, &launch()->scheduler);
+  Fiber& me = self();
+  me.barrier = &barrier;
+  me.round = barrier.round;
+  swapcontext(&me.context, &launch()->scheduler);
 }
 
-inline int warp_threads() {
-  const int first = launch()->current / kWarp * kWarp;
-  return std::min(kWarp, static_cast<int>(launch()->fibers.size()) - first);
+// Until ready() is true.
+template <class Ready>
+void wait_until(const Ready& ready) {
+  Fiber& me = self();
+  if (ready()) return;
+  me.polls = true;
+  do {
+    swapcontext(&me.context, &launch()->scheduler);
+  } while (!ready());
+  me.polls = false;
+  launch()->moved = true;
 }
-inline void sync_warp() { wait(launch()->warps[launch()->current / kWarp], warp_threads()); }
-inline void sync_block() { wait(launch()->all, static_cast<int>(launch()->fibers.size())); }
+
+inline int block_threads() {
+  const dim3& block = launch()->shape.block;
+  return static_cast<int>(block.x * block.y * block.z);
+}
+inline int warp_threads() {
+  return std::min(kWarp, block_threads() - self().thread / kWarp * kWarp);
+}
+inline void sync_warp() { wait(self().block->warps[self().thread / kWarp], warp_threads()); }
+inline void sync_block() { wait(self().block->all, block_threads()); }
 
 template <class T>
-T exchange(T value, int lane) {
+T exchange(T value, int from_lane) {
   static_assert(sizeof(T) <= sizeof(uint64_t));
   std::memcpy(&self().exchanged, &value, sizeof value);
   sync_warp();
-  if (lane >= 0 && lane < warp_threads()) {
-    std::memcpy(&value, &launch()->fibers[launch()->current / kWarp * kWarp + lane]->exchanged,
-                sizeof value);
+  if (from_lane >= 0 && from_lane < warp_threads()) {
+    const int fiber = launch()->current - lane() + from_lane;
+    std::memcpy(&value, &launch()->fibers[fiber]->exchanged, sizeof value);
   }
   sync_warp();
   return value;
 }
 
-inline void run_block(Launch& l, std::mt19937& engine) {
-  const auto num_threads = static_cast<int>(l.fibers.size());
-  for (int i = 0; i < num_threads; i++) {
-    Fiber& f = *l.fibers[i];
-    f.done = false;
-    f.waits_for = nullptr;
-    f.index = {i % l.block.x, i / l.block.x % l.block.y, i / l.block.x / l.block.y};
-    getcontext(&f.context);
-    f.context.uc_stack = {f.stack.data(), 0, f.stack.size()};
-    makecontext(&f.context, run_fiber, 0);
+// One of the pending, at random; false if there is none.
+inline bool run_pending(Launch& l, std::mt19937& engine) {
+  if (l.pending.empty()) return false;
+  std::swap(l.pending[engine() % l.pending.size()], l.pending.back());
+  const std::function<void()> work = std::move(l.pending.back());
+  l.pending.pop_back();
+  work();
+  l.moved = true;
+  return true;
+}
+
+inline void run_cluster(Launch& l, unsigned first_block, std::mt19937& engine) {
+  const dim3& grid = l.shape.grid;
+  const dim3& threads = l.shape.block;
+  const auto num_threads = static_cast<int>(threads.x * threads.y * threads.z);
+  l.blocks.assign(l.shape.cluster, {});
+  for (int b = 0; b < l.shape.cluster; b++) {
+    Block& block = l.blocks[b];
+    const unsigned at = first_block + b;
+    block.index = {at % grid.x, at / grid.x % grid.y, at / grid.x / grid.y};
+    block.warps.assign((num_threads + kWarp - 1) / kWarp, {});
+    block.memory.assign(l.shape.dynamic_bytes + 1024, 0xee);
+    const auto address = reinterpret_cast<uintptr_t>(block.memory.data());
+    block.dynamic_shared = block.memory.data() + (1024 - address % 1024) % 1024;
+    for (int i = 0; i < num_threads; i++) {
+      Fiber& f = *l.fibers[b * num_threads + i];
+      f.done = f.polls = false;
+      f.barrier = nullptr;
+      f.thread = i;
+      f.block = &block;
+      f.index = {i % threads.x, i / threads.x % threads.y, i / threads.x / threads.y};
+      getcontext(&f.context);
+      f.context.uc_stack = {f.stack.data(), 0, f.stack.size()};
+      makecontext(&f.context, run_fiber, 0);
+    }
   }
-  l.all = {};
-  l.warps.assign((num_threads + kWarp - 1) / kWarp, {});
-  std::vector<int> order(num_threads);
+  std::vector<int> order(l.fibers.size());
   std::iota(order.begin(), order.end(), 0);
-  for (int left = num_threads; left > 0;) {
+  for (size_t left = order.size(); left > 0 || !l.pending.empty();) {
     std::shuffle(order.begin(), order.end(), engine);
-    bool moved = false;
+    l.moved = false;
     for (int i : order) {
+      if (engine() % 64 == 0) run_pending(l, engine);
       Fiber& f = *l.fibers[i];
-      const auto* barrier = static_cast<const Barrier*>(f.waits_for);
-      if (f.done || (barrier != nullptr && barrier->round == f.round)) continue;
-      f.waits_for = nullptr;
+      if (f.done || (f.barrier != nullptr && f.barrier->round == f.round)) continue;
+      f.barrier = nullptr;
       l.current = i;
+      l.moved = l.moved || !f.polls;
       swapcontext(&l.scheduler, &f.context);
-      moved = true;
       left -= f.done;
     }
-    if (!moved)
-      throw std::logic_error("[fiber] threads wait at a barrier that the others do not reach");
+    if (!l.moved && !run_pending(l, engine)) {
+      throw std::logic_error("[fiber] threads wait for what the others do not do");
+    }
   }
 }
 
 // Runs kernel() for every thread of every block; blocks too come in an order of the seed.
-inline void run(dim3 grid, dim3 block, unsigned seed, std::function<void()> kernel) {
+inline void run(const Shape& shape, unsigned seed, std::function<void()> kernel) {
   Launch l;
-  l.grid = grid;
-  l.block = block;
+  l.shape = shape;
   l.kernel = std::move(kernel);
-  for (unsigned i = 0; i < block.x * block.y * block.z; i++)
-    l.fibers.push_back(std::make_unique<Fiber>());
+  const unsigned num_fibers = shape.block.x * shape.block.y * shape.block.z * shape.cluster;
+  for (unsigned i = 0; i < num_fibers; i++) l.fibers.push_back(std::make_unique<Fiber>());
   launch() = &l;
   std::mt19937 engine(seed);
-  std::vector<unsigned> blocks(grid.x * grid.y * grid.z);
-  std::iota(blocks.begin(), blocks.end(), 0u);
-  std::shuffle(blocks.begin(), blocks.end(), engine);
-  for (unsigned b : blocks) {
-    l.block_index = {b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y};
-    run_block(l, engine);
-  }
+  std::vector<unsigned> clusters(shape.grid.x * shape.grid.y * shape.grid.z / shape.cluster);
+  std::iota(clusters.begin(), clusters.end(), 0u);
+  std::shuffle(clusters.begin(), clusters.end(), engine);
+  for (unsigned cluster : clusters) run_cluster(l, cluster * shape.cluster, engine);
   launch() = nullptr;
 }
 
 }  // namespace strait::cuda::fiber
 
 #define threadIdx (::strait::cuda::fiber::self().index)
-#define blockIdx (::strait::cuda::fiber::launch()->block_index)
-#define blockDim (::strait::cuda::fiber::launch()->block)
-#define gridDim (::strait::cuda::fiber::launch()->grid)
+#define blockIdx (::strait::cuda::fiber::self().block->index)
+#define blockDim (::strait::cuda::fiber::launch()->shape.block)
+#define gridDim (::strait::cuda::fiber::launch()->shape.grid)
 
 inline void __syncthreads() { ::strait::cuda::fiber::sync_block(); }
 inline void __syncwarp(unsigned = ~0u) { ::strait::cuda::fiber::sync_warp(); }
@@ -168,6 +230,9 @@ T __shfl_sync(unsigned, T value, int lane) {
 }
 template <class T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
-  return ::strait::cuda::fiber::exchange(value,
-                                         (::strait::cuda::fiber::launch()->current % 32) ^ mask);
+  return ::strait::cuda::fiber::exchange(value, ::strait::cuda::fiber::lane() ^ mask);
+}
+template <class T>
+T __ldg(const T* pointer) {
+  return *pointer;
 }

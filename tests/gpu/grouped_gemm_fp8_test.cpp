@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "core/ops/cuda/tile_order.h"
+#include "tests/gpu/expert_rows.h"
 #include "tests/gpu/fp8_data.h"
 #include "tests/gpu/gpu_test.h"
 
@@ -26,25 +27,6 @@ TEST(TileOrder, VisitsEveryTileOnce) {
   }
 }
 
-// Rows of experts in a buffer: each expert from a multiple of 128.
-struct Rows {
-  std::vector<int> block_expert, first_block, end_block;
-  std::vector<int> row_expert;  // of a row in use, else -1
-
-  explicit Rows(const std::vector<int>& counts) {
-    for (size_t e = 0; e < counts.size(); e++) {
-      const auto blocks = static_cast<int>(ceil_div(counts[e], kExpertAlignment));
-      first_block.push_back(static_cast<int>(block_expert.size()));
-      block_expert.insert(block_expert.end(), blocks, static_cast<int>(e));
-      end_block.push_back(static_cast<int>(block_expert.size()));
-      for (int r = 0; r < blocks * kExpertAlignment; r++)
-        row_expert.push_back(r < counts[e] ? static_cast<int>(e) : -1);
-    }
-  }
-  int blocks() const { return static_cast<int>(block_expert.size()); }
-  int64_t rows() const { return blocks() * kExpertAlignment; }
-};
-
 struct Case {
   const char* name;
   std::vector<int> counts;
@@ -64,7 +46,7 @@ class GroupedGemm : public GpuTest, public ::testing::WithParamInterface<std::tu
 
 TEST_P(GroupedGemm, EqualsReference) {
   const Case& shape = std::get<0>(GetParam());
-  const Rows layout(shape.counts);
+  const ExpertRows layout(shape.counts);
   const int64_t rows = shape.rows > 0 ? shape.rows : layout.rows() + 128,
                 used = std::min(rows, layout.rows());
   const auto experts = static_cast<int>(shape.counts.size());
@@ -145,25 +127,16 @@ INSTANTIATE_TEST_SUITE_P(Shapes, GroupedGemm,
 
 class GroupedWgrad : public GpuTest, public ::testing::WithParamInterface<std::tuple<Case, int>> {};
 
-// Zeros the columns of rows that no expert has.
-void clear_padding(Fp8Matrix& matrix, const Rows& layout) {
-  for (int64_t f = 0; f < matrix.rows; f++) {
-    for (int64_t r = 0; r < layout.rows(); r++) {
-      if (layout.row_expert[r] < 0) matrix.q[f * matrix.cols + r] = 0;
-    }
-  }
-}
-
 TEST_P(GroupedWgrad, AddsReference) {
   const Case& shape = std::get<0>(GetParam());
   const int64_t m = shape.k, n = shape.n;  // here k counts dy's features
-  const Rows layout(shape.counts);
+  const ExpertRows layout(shape.counts);
   const int64_t rows = layout.rows() + 128;
   const auto experts = static_cast<int>(shape.counts.size());
   Fp8Matrix dy = make_matrix(m, rows, ScaleLayout::rows_1x128, shape.data, 1);
   Fp8Matrix x = make_matrix(n, rows, ScaleLayout::rows_1x128, shape.data, 2);
-  clear_padding(dy, layout);
-  clear_padding(x, layout);
+  layout.clear_padding(dy);
+  layout.clear_padding(x);
   std::vector<float> before(experts * m * n);
   for (size_t i = 0; i < before.size(); i++) before[i] = static_cast<float>(i % 17) - 8;
   const Buffer dy_q = upload(dy.q), dy_s = upload(dy.scales), x_q = upload(x.q),
@@ -229,7 +202,7 @@ INSTANTIATE_TEST_SUITE_P(Shapes, GroupedWgrad,
 class GroupedAgainstTwin : public GpuTest, public ::testing::WithParamInterface<int> {};
 
 TEST_P(GroupedAgainstTwin, Gemm) {
-  const Rows layout({1024, 77, 0, 513});
+  const ExpertRows layout({1024, 77, 0, 513});
   const int64_t rows = layout.rows(), n = 4096, k = 7168;
   const Fp8Matrix x = make_matrix(rows, k, ScaleLayout::rows_1x128, Data::exact, 1);
   const Fp8Matrix w =
@@ -258,7 +231,7 @@ TEST_P(GroupedAgainstTwin, Gemm) {
 }
 
 TEST_P(GroupedAgainstTwin, Wgrad) {
-  const Rows layout({1024, 0, 640});
+  const ExpertRows layout({1024, 0, 640});
   const int64_t rows = layout.rows(), m = 4096, n = 2048;
   const Fp8Matrix dy = make_matrix(m, rows, ScaleLayout::rows_1x128, Data::exact, 1);
   const Fp8Matrix x = make_matrix(n, rows, ScaleLayout::rows_1x128, Data::exact, 2);

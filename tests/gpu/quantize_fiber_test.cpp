@@ -61,7 +61,7 @@ TEST_P(QuantizeFiber, RowsEqualReference) {
                           got.scales.data(),
                           got.transposed.data(),
                           got.transposed_scales.data()};
-  fiber::run(grid_of(GetParam()), kQuantizeThreads, 1, [&] { quantize_rows_kernel(call); });
+  fiber::run({grid_of(GetParam()), kQuantizeThreads}, 1, [&] { quantize_rows_kernel(call); });
   EXPECT_TRUE(got == quantized_rows(x, rows, cols));
 }
 
@@ -69,12 +69,12 @@ TEST_P(QuantizeFiber, RowsLeaveOutWhatIsNotAsked) {
   const auto [rows, cols] = GetParam();
   const std::vector<uint16_t> x = matrix_to_quantize(rows, cols, 2);
   Quantized got(rows, cols, ScaleLayout::rows_1x128), want = quantized_rows(x, rows, cols);
-  fiber::run(grid_of(GetParam()), kQuantizeThreads, 2, [&] {
+  fiber::run({grid_of(GetParam()), kQuantizeThreads}, 2, [&] {
     quantize_rows_kernel({x.data(), rows, cols, nullptr, nullptr, got.transposed.data(),
                           got.transposed_scales.data()});
   });
   EXPECT_TRUE(got.transposed == want.transposed && got.transposed_scales == want.transposed_scales);
-  fiber::run(grid_of(GetParam()), kQuantizeThreads, 3, [&] {
+  fiber::run({grid_of(GetParam()), kQuantizeThreads}, 3, [&] {
     quantize_rows_kernel({x.data(), rows, cols, got.q.data(), got.scales.data(), nullptr, nullptr});
   });
   EXPECT_TRUE(got == want);
@@ -92,7 +92,8 @@ TEST_P(QuantizeFiber, BlocksEqualReference) {
                               got.scales.data(),
                               got.transposed.data(),
                               got.transposed_scales.data()};
-    fiber::run(grid_of(GetParam()), kQuantizeThreads, seed, [&] { quantize_blocks_kernel(call); });
+    fiber::run({grid_of(GetParam()), kQuantizeThreads}, seed,
+               [&] { quantize_blocks_kernel(call); });
     EXPECT_TRUE(got == quantized_blocks(x, rows, cols));
   }
 }
@@ -104,7 +105,7 @@ INSTANTIATE_TEST_SUITE_P(Sizes, QuantizeFiber, ::testing::ValuesIn(kQuantizeSize
                          });
 
 TEST(Fiber, SeesABarrierThatNotAllReach) {
-  EXPECT_THROW(fiber::run(1, 64, 1,
+  EXPECT_THROW(fiber::run({1, 64}, 1,
                           [] {
                             if (threadIdx.x < 40) __syncthreads();
                           }),

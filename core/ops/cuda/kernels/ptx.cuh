@@ -25,6 +25,12 @@ STRAIT_DEVICE uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
+// The block's dynamic shared memory.
+STRAIT_DEVICE uint8_t* dynamic_shared() {
+  extern __shared__ __align__(1024) uint8_t bytes[];
+  return bytes;
+}
+
 // True in one lane of a converged warp.
 STRAIT_DEVICE bool elect_one() {
   uint32_t elected;

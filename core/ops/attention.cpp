@@ -81,7 +81,7 @@ cpu::AttentionKernelArgs kernel_args(const AttentionShape& s, const AttentionSav
 
 // Numbers in a word of the kernels.
 int64_t word_step(DType dtype) {
-  return dtype == DType::bf16 && cpu::isa() == cpu::Isa::avx512 ? 2 : 1;
+  return dtype == DType::bf16 && cpu::isa() >= cpu::Isa::avx512 ? 2 : 1;
 }
 
 // One piece of scratch per thread, whichever items that thread runs.

@@ -34,9 +34,9 @@ cpu::GemmMatrix from_col(cpu::GemmMatrix matrix, int64_t col) {
 // Sapphire Rapids), at their rate on AMD's. The results are the same.
 cpu::GemmWords words_of(DType compute) {
   if (compute == DType::f32) return cpu::GemmWords::f32;
-  return cpu::isa() == cpu::Isa::avx512 && !__builtin_cpu_is("intel")
-             ? cpu::GemmWords::bf16_pairs
-             : cpu::GemmWords::bf16_widened;
+  const bool pairs =
+      cpu::isa() == cpu::Isa::amx || (cpu::isa() == cpu::Isa::avx512 && !__builtin_cpu_is("intel"));
+  return pairs ? cpu::GemmWords::bf16_pairs : cpu::GemmWords::bf16_widened;
 }
 
 struct Product {

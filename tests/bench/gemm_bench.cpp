@@ -4,10 +4,11 @@
 //
 // Every figure is the best of `rounds`, and the contestants take turns within a round, so that a
 // busy machine or a changing clock hits all of them. One thread is timed by its CPU time, several
-// by wall time. `peak` is the faster of an FMA and, for bf16, a VDPBF16PS loop timed in the same
-// rounds. oneDNN "plain" reads the weight as the model stores it, "reordered" in the order it asked
-// for (made outside the timing).
+// by wall time. `peak` is the fastest of an FMA and, for bf16, a VDPBF16PS and a TDPBF16PS loop
+// timed in the same rounds. oneDNN "plain" reads the weight as the model stores it, "reordered" in
+// the order it asked for (made outside the timing).
 #include <fmt/format.h>
+#include <immintrin.h>
 #include <omp.h>
 #include <time.h>
 
@@ -79,6 +80,25 @@ __attribute__((target("avx512f"))) double peak_bf16_512() {
   return 24 * 64 * static_cast<double>(kPeakLoops) / (seconds(true) - start);
 }
 
+__attribute__((target("amx-tile,amx-bf16"))) double peak_tiles() {
+  struct alignas(64) {
+    uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  } shapes;
+  _tile_loadconfig(&shapes);
+  const double start = seconds(true);
+  for (int64_t n = 0; n < kPeakLoops; ++n) {
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  const double spent = seconds(true) - start;
+  _tile_release();
+  return 4 * 16 * 16 * 64 * static_cast<double>(kPeakLoops) / spent;
+}
+
 __attribute__((target("avx2"))) double peak_fma_256() {
   int64_t n = kPeakLoops;
   const double start = seconds(true);
@@ -96,9 +116,11 @@ __attribute__((target("avx2"))) double peak_fma_256() {
 
 // FLOP/s of one core.
 double peak(DType dtype) {
-  if (cpu::isa() != cpu::Isa::avx512) return peak_fma_256();
+  if (cpu::isa() < cpu::Isa::avx512) return peak_fma_256();
   const double fma = peak_fma_512();
-  return dtype == DType::bf16 ? std::max(fma, peak_bf16_512()) : fma;
+  if (dtype == DType::f32) return fma;
+  const double best = std::max(fma, peak_bf16_512());
+  return cpu::isa() == cpu::Isa::amx ? std::max(best, peak_tiles()) : best;
 }
 
 Tensor random_tensor(Context& context, Shape shape, DType dtype) {

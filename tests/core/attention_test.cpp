@@ -467,7 +467,7 @@ TEST(Attention, EmptyAndWrongOperands) {
 // The instruction set is chosen once per process, so the weaker ones are tested by running this
 // program again.
 TEST(EveryIsa, PassesTheSameTests) {
-  for (const cpu::Isa isa : {cpu::Isa::portable, cpu::Isa::avx2}) {
+  for (const cpu::Isa isa : {cpu::Isa::portable, cpu::Isa::avx2, cpu::Isa::avx512}) {
     if (isa >= cpu::best_isa()) continue;
     const std::string command = std::string("STRAIT_CPU_ISA=") + cpu::name_of(isa) + " " +
                                 std::filesystem::read_symlink("/proc/self/exe").string() +

@@ -34,6 +34,9 @@ Kernels kernels_of(Isa isa) {
     case Isa::avx512:
       return {avx512::gemm_panel, avx512::gemm_packed_words, avx512::gemm_pack,
               avx512::gemm_scratch_bytes, avx512::gemm_run};
+    case Isa::amx:
+      return {amx::gemm_panel, amx::gemm_packed_words, amx::gemm_pack, amx::gemm_scratch_bytes,
+              amx::gemm_run};
   }
   std::abort();
 }
@@ -142,14 +145,14 @@ TEST_P(GemmKernel, AgreesWithFloat64) {
       const Problem single(form, sizes, false), half(form, sizes, true);
       expect_exact(single, multiply(kernels, single, GemmWords::f32));
       expect_exact(half, multiply(kernels, half, GemmWords::bf16_widened));
-      if (GetParam() == Isa::avx512)
+      if (GetParam() >= Isa::avx512)
         expect_exact(half, multiply(kernels, half, GemmWords::bf16_pairs));
     }
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(EveryIsa, GemmKernel,
-                         testing::Values(Isa::portable, Isa::avx2, Isa::avx512),
+                         testing::Values(Isa::portable, Isa::avx2, Isa::avx512, Isa::amx),
                          [](const auto& info) { return std::string(name_of(info.param)); });
 
 // The reduction is the same chain of fused multiply-adds on both, and VDPBF16PS adds its two

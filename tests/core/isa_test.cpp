@@ -42,7 +42,10 @@ TEST(Isa, TheBestIsWhatTheProcessorHas) {
   };
   Isa expected = Isa::portable;
   if (has({"avx2", "fma"})) expected = Isa::avx2;
-  if (has({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16"})) expected = Isa::avx512;
+  if (has({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_bf16"})) {
+    expected = Isa::avx512;
+    if (has({"amx_tile", "amx_bf16"})) expected = Isa::amx;
+  }
   EXPECT_STREQ(name_of(best_isa()), name_of(expected));
 }
 
@@ -71,8 +74,8 @@ TEST(IsaDeathTest, AWeakerOneIsUsedAndAnUnknownOneIsAnError) {
   EXPECT_EXIT(end_with_isa("portable"), ::testing::ExitedWithCode(0), "portable");
   EXPECT_EXIT(end_with_isa("sse9"), ::testing::ExitedWithCode(2), "STRAIT_CPU_ISA=sse9: unknown");
   EXPECT_EXIT(end_with_isa(""), ::testing::ExitedWithCode(0), name_of(best_isa()));
-  if (best_isa() < Isa::avx512) {
-    EXPECT_EXIT(end_with_isa("avx512"), ::testing::ExitedWithCode(2), "supports at most");
+  if (best_isa() < Isa::amx) {
+    EXPECT_EXIT(end_with_isa("amx"), ::testing::ExitedWithCode(2), "supports at most");
   }
 }
 

@@ -209,12 +209,12 @@ inline ::testing::Environment* const print_bits =
 
 }  // namespace strait::test
 
-// Runs all other tests of this program on each instruction set the machine has; those with fused
-// multiply-add must give the same bits.
+// Runs all other tests of this program on each instruction set the machine has; AVX2 and AVX512
+// must give the same bits.
 TEST(EveryIsa, PassesAndFusedOnesAgree) {
   using namespace strait;
   std::map<cpu::Isa, test::RunResult> results;
-  for (cpu::Isa isa : {cpu::Isa::portable, cpu::Isa::avx2, cpu::Isa::avx512}) {
+  for (cpu::Isa isa : {cpu::Isa::portable, cpu::Isa::avx2, cpu::Isa::avx512, cpu::Isa::amx}) {
     if (isa > cpu::best_isa()) continue;
     results[isa] = test::run_with(isa);
     EXPECT_EQ(results[isa].status, 0) << cpu::name_of(isa) << "\n" << results[isa].output;

@@ -1,5 +1,8 @@
 #include "core/ops/cpu/isa.h"
 
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <cstdlib>
 #include <string>
 
@@ -8,18 +11,35 @@
 namespace strait::cpu {
 
 const char* name_of(Isa isa) {
-  static constexpr const char* kNames[] = {"portable", "avx2", "avx512"};
+  static constexpr const char* kNames[] = {"portable", "avx2", "avx512", "amx"};
   return kNames[static_cast<int>(isa)];
 }
 
-Isa best_isa() {
+namespace {
+
+// Linux saves tiles only for processes that asked for them. Old kernels, hypervisors that hide
+// tiles and signal stacks too small to save them all make this fail.
+bool may_use_tiles() {
+  if (!__builtin_cpu_supports("amx-tile") || !__builtin_cpu_supports("amx-bf16")) return false;
+  constexpr long kArchReqXcompPerm = 0x1023, kTileData = 18;
+  return ::syscall(SYS_arch_prctl, kArchReqXcompPerm, kTileData) == 0;
+}
+
+Isa detect_isa() {
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512bf16"))
-    return Isa::avx512;
+    return may_use_tiles() ? Isa::amx : Isa::avx512;
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return Isa::avx2;
   return Isa::portable;
+}
+
+}  // namespace
+
+Isa best_isa() {
+  static const Isa best = detect_isa();
+  return best;
 }
 
 Isa isa() {
@@ -27,7 +47,7 @@ Isa isa() {
     const Isa best = best_isa();
     const char* wish = std::getenv("STRAIT_CPU_ISA");
     if (wish == nullptr || *wish == '\0') return best;
-    for (Isa candidate : {Isa::portable, Isa::avx2, Isa::avx512}) {
+    for (Isa candidate : {Isa::portable, Isa::avx2, Isa::avx512, Isa::amx}) {
       if (std::string(wish) != name_of(candidate)) continue;
       if (candidate > best)
         throw RecipeError(std::string("STRAIT_CPU_ISA=") + wish +
@@ -35,7 +55,7 @@ Isa isa() {
       return candidate;
     }
     throw RecipeError(std::string("STRAIT_CPU_ISA=") + wish +
-                      ": unknown instruction set; use portable, avx2 or avx512");
+                      ": unknown instruction set; use portable, avx2, avx512 or amx");
   }();
   return chosen;
 }

@@ -3,6 +3,12 @@
 // unsigned short.
 #pragma once
 
+// AMX takes every kernel from AVX512 that it does not declare itself.
+namespace strait::cpu::avx512 {}
+namespace strait::cpu::amx {
+using namespace strait::cpu::avx512;
+}
+
 #define STRAIT_CPU_DECLARE(signature) \
   namespace strait::cpu::portable {   \
   signature;                          \
@@ -12,4 +18,11 @@
   }                                   \
   namespace strait::cpu::avx512 {     \
   signature;                          \
+  }
+
+// For kernels that are also compiled for AMX.
+#define STRAIT_CPU_DECLARE_WITH_AMX(signature) \
+  STRAIT_CPU_DECLARE(signature)                \
+  namespace strait::cpu::amx {                 \
+  signature;                                   \
   }

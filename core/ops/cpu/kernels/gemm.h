@@ -6,7 +6,7 @@
 // runs. The reduction is cut into chunks whose size depends on k alone; a chunk is summed in order
 // by fused multiply-adds starting from zero and then added to C, so an element has the same bits
 // wherever its row falls in a tile. AVX2 and AVX512 give the same bits; portable code does not
-// fuse.
+// fuse. AMX sums BF16 32 steps at a time: see gemm_amx.inc.
 #pragma once
 
 #include "core/ops/cpu/kernels/declare.h"
@@ -16,7 +16,8 @@ namespace strait::cpu {
 // What a word of an operand holds while a product runs.
 enum class GemmWords : unsigned char {
   f32,
-  bf16_pairs,    // the BF16 of steps 2s (low half) and 2s+1 (high half), for VDPBF16PS; avx512 only
+  bf16_pairs,    // the BF16 of steps 2s (low half) and 2s+1 (high half), for VDPBF16PS and AMX's
+                 // TDPBF16PS; avx512 and amx only
   bf16_widened,  // a BF16 as FP32, the odd step of each pair first: the order in which VDPBF16PS
                  // adds
 };
@@ -45,14 +46,14 @@ struct GemmTask {
 }  // namespace strait::cpu
 
 // Columns of a full panel; a task's first column is a multiple of it.
-STRAIT_CPU_DECLARE(long gemm_panel())
+STRAIT_CPU_DECLARE_WITH_AMX(long gemm_panel())
 // 32-bit words of the packed panels of a [k, n] matrix; column c, a multiple of gemm_panel(),
 // starts at gemm_packed_words(k, c, bf16).
-STRAIT_CPU_DECLARE(long gemm_packed_words(long k, long n, bool bf16))
+STRAIT_CPU_DECLARE_WITH_AMX(long gemm_packed_words(long k, long n, bool bf16))
 // Packs columns [first, first + gemm_panel()) of B[k, n], as FP32 or BF16 pairs. `packed` is where
 // that panel starts. With b_is_n_rows, B is stored as [n, k].
-STRAIT_CPU_DECLARE(void gemm_pack(const GemmMatrix& b, bool b_is_n_rows, long k, long n, long first,
-                                  bool bf16, void* packed))
+STRAIT_CPU_DECLARE_WITH_AMX(void gemm_pack(const GemmMatrix& b, bool b_is_n_rows, long k, long n,
+                                           long first, bool bf16, void* packed))
 // Of a task no larger than this.
-STRAIT_CPU_DECLARE(long gemm_scratch_bytes(bool a_is_k_rows, long rows, long cols, long k))
-STRAIT_CPU_DECLARE(void gemm_run(const GemmTask& task))
+STRAIT_CPU_DECLARE_WITH_AMX(long gemm_scratch_bytes(bool a_is_k_rows, long rows, long cols, long k))
+STRAIT_CPU_DECLARE_WITH_AMX(void gemm_run(const GemmTask& task))

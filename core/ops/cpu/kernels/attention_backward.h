@@ -31,7 +31,9 @@ static inline long attention_backward_scratch_words(const AttentionKernelArgs& a
 
 // d_q and d_kv of one sequence and head, and its part of d_k_rope: d_k_rope_part [S, rope],
 // contiguous.
-STRAIT_CPU_DECLARE(void attention_backward_f32(const AttentionBackwardArgs& args, long sequence,
-                                               long head, float* d_k_rope_part, float* scratch))
-STRAIT_CPU_DECLARE(void attention_backward_bf16(const AttentionBackwardArgs& args, long sequence,
-                                                long head, float* d_k_rope_part, float* scratch))
+STRAIT_CPU_DECLARE_WITH_AMX(void attention_backward_f32(const AttentionBackwardArgs& args,
+                                                        long sequence, long head,
+                                                        float* d_k_rope_part, float* scratch))
+STRAIT_CPU_DECLARE_WITH_AMX(void attention_backward_bf16(const AttentionBackwardArgs& args,
+                                                         long sequence, long head,
+                                                         float* d_k_rope_part, float* scratch))

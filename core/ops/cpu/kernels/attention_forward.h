@@ -24,15 +24,17 @@ static inline long attention_forward_scratch_words(const AttentionKernelArgs& ar
 
 // Packs keys [96 * block, + 96) of one sequence and head; keys past the end of the sequence become
 // zero.
-STRAIT_CPU_DECLARE(void attention_pack_f32(const AttentionKernelArgs& args, long sequence,
-                                           long head, long block, float* packed, float* scratch))
-STRAIT_CPU_DECLARE(void attention_pack_bf16(const AttentionKernelArgs& args, long sequence,
-                                            long head, long block, float* packed, float* scratch))
+STRAIT_CPU_DECLARE_WITH_AMX(void attention_pack_f32(const AttentionKernelArgs& args, long sequence,
+                                                    long head, long block, float* packed,
+                                                    float* scratch))
+STRAIT_CPU_DECLARE_WITH_AMX(void attention_pack_bf16(const AttentionKernelArgs& args, long sequence,
+                                                     long head, long block, float* packed,
+                                                     float* scratch))
 // o and lse of queries [48 * block, + 48). `packed` holds the sequence's key blocks one after
 // another.
-STRAIT_CPU_DECLARE(void attention_forward_f32(const AttentionKernelArgs& args, long sequence,
-                                              long head, long block, const float* packed,
-                                              float* scratch))
-STRAIT_CPU_DECLARE(void attention_forward_bf16(const AttentionKernelArgs& args, long sequence,
-                                               long head, long block, const float* packed,
-                                               float* scratch))
+STRAIT_CPU_DECLARE_WITH_AMX(void attention_forward_f32(const AttentionKernelArgs& args,
+                                                       long sequence, long head, long block,
+                                                       const float* packed, float* scratch))
+STRAIT_CPU_DECLARE_WITH_AMX(void attention_forward_bf16(const AttentionKernelArgs& args,
+                                                        long sequence, long head, long block,
+                                                        const float* packed, float* scratch))

@@ -1,5 +1,6 @@
 #include "parallel/comm/local.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <deque>
@@ -203,8 +204,9 @@ bool is_comm_error(const std::exception_ptr& error) {
 }  // namespace
 
 void run_ranks(LocalWorld& world, const std::function<void(Rank, Comm&)>& fn) {
+  // Kept until every thread has ended, because a rank's error is read by others too.
   std::mutex mutex;
-  std::exception_ptr first;
+  std::vector<std::exception_ptr> errors;
   std::vector<std::thread> threads;
   for (int rank = 0; rank < world.size(); ++rank)
     threads.emplace_back([&, rank] {
@@ -214,15 +216,16 @@ void run_ranks(LocalWorld& world, const std::function<void(Rank, Comm&)>& fn) {
       } catch (...) {
         {
           std::lock_guard lock(mutex);
-          // A rank that hears of the failure may be here before the one that failed.
-          if (!first || (is_comm_error(first) && !is_comm_error(std::current_exception())))
-            first = std::current_exception();
+          errors.push_back(std::current_exception());
         }
         comm->fail(std::current_exception());
       }
     });
   for (std::thread& thread : threads) thread.join();
-  if (first) std::rethrow_exception(first);
+  if (errors.empty()) return;
+  // A rank that hears of the failure may be here before the one that failed.
+  const auto cause = std::find_if_not(errors.begin(), errors.end(), is_comm_error);
+  std::rethrow_exception(cause == errors.end() ? errors.front() : *cause);
 }
 
 void run_ranks(int num_ranks, const std::function<void(Rank, Comm&)>& fn) {

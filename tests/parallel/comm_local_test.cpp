@@ -49,7 +49,7 @@ class CommNodes : public testing::TestWithParam<std::pair<int, int>> {};
 TEST_P(CommNodes, SameBitsAsOnOneNode) {
   const auto [nodes, ranks_per_node] = GetParam();
   LocalWorld world(nodes * ranks_per_node, hosts_of(nodes, ranks_per_node));
-  run_ranks(world, [](Rank, Comm& comm) { tests::check_all(comm, 300007); });
+  run_ranks(world, [](Rank, Comm& comm) { tests::check_all(comm, 100007); });
 }
 
 INSTANTIATE_TEST_SUITE_P(Shapes, CommNodes,

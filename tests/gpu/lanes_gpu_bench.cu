@@ -218,7 +218,7 @@ void green(BenchTable& table) {
       driver_function<decltype(&cuDevResourceGenerateDesc)>("cuDevResourceGenerateDesc", 12040);
   const auto create = driver_function<decltype(&cuGreenCtxCreate)>("cuGreenCtxCreate", 12040);
   const auto stream_create =
-      driver_function<decltype(&cuGreenCtxStreamCreate)>("cuGreenCtxStreamCreate", 12040);
+      driver_function<decltype(&cuGreenCtxStreamCreate)>("cuGreenCtxStreamCreate", 12050);
   CUdevResource all{}, small{}, rest{};
   unsigned groups = 1;
   ok(get(0, &all, CU_DEV_RESOURCE_TYPE_SM), "cuDeviceGetDevResource");

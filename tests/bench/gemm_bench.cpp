@@ -87,6 +87,14 @@ __attribute__((target("amx-tile,amx-bf16"))) double peak_tiles() {
     uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
   } shapes;
   _tile_loadconfig(&shapes);
+  // Tiles of zeros take less power, and then the clock is a fifth faster than with numbers.
+  std::minstd_rand random(1);
+  uint16_t values[512];
+  for (uint16_t& value : values) value = static_cast<uint16_t>(0x3c00 + random() % 1024);
+  _tile_loadd(4, values, 64);
+  _tile_loadd(5, values, 64);
+  _tile_loadd(6, values, 64);
+  _tile_loadd(7, values, 64);
   const double start = seconds(true);
   for (int64_t n = 0; n < kPeakLoops; ++n) {
     _tile_dpbf16ps(0, 4, 6);

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <limits>
+#include <set>
 
 #include "data/huggingface/config_json.h"
 #include "data/huggingface/safetensors.h"
@@ -28,14 +30,15 @@ std::vector<int32_t> read_ints(const SafetensorsFile& file, const std::string& n
   return values;
 }
 
-double relative_error(const std::vector<float>& got, const std::vector<float>& wanted) {
+// Of an unused tensor nothing but zeros is expected: then any difference is infinite.
+double relative_error(std::span<const float> got, const std::vector<float>& wanted) {
+  if (got.size() != wanted.size()) return std::numeric_limits<double>::infinity();
   double difference = 0, norm = 0;
   for (size_t i = 0; i < got.size(); ++i) {
     difference += std::pow(static_cast<double>(got[i]) - wanted[i], 2);
     norm += std::pow(static_cast<double>(wanted[i]), 2);
   }
-  if (norm == 0) return std::sqrt(difference);  // an unused tensor: exactly zero is expected
-  return std::sqrt(difference / norm);
+  return difference == 0 ? 0 : std::sqrt(difference / norm);
 }
 
 class Golden : public testing::TestWithParam<const char*> {
@@ -80,18 +83,54 @@ class Golden : public testing::TestWithParam<const char*> {
     engine_->load_weights();
   }
 
-  // Compares each Hugging Face tensor of `prefix` with the same stretch of a bucket's flat storage.
+  // Compares every tensor of `prefix` in the file with the same stretch of a bucket's flat storage.
   void compare(const std::string& prefix, bool gradients, double tolerance) {
+    std::set<std::string> compared;
     for (Bucket& bucket : engine_->buckets()) {
       const auto flat = gradients ? bucket.gradients.span<float>() : bucket.master.span<float>();
       for (const ShardPiece& piece : pieces_of_shard(bucket)) {
-        const auto stretch =
-            flat.subspan(static_cast<size_t>(piece.shard_offset), static_cast<size_t>(piece.count));
-        EXPECT_LE(relative_error({stretch.begin(), stretch.end()},
-                                 read_all(*expected_, prefix + piece.part->name)),
+        const std::string name = prefix + piece.part->name;
+        EXPECT_TRUE(compared.insert(name).second) << name;
+        EXPECT_LE(relative_error(flat.subspan(static_cast<size_t>(piece.shard_offset),
+                                              static_cast<size_t>(piece.count)),
+                                 read_all(*expected_, name)),
                   tolerance)
-            << prefix << piece.part->name;
+            << name;
       }
+    }
+    std::set<std::string> wanted;
+    for (const auto& [name, tensor] : expected_->tensors())
+      if (name.rfind(prefix, 0) == 0) wanted.insert(name);
+    EXPECT_EQ(compared, wanted);
+  }
+
+  float scalar(const std::string& name) const { return read_all(*expected_, name).at(0); }
+
+  // What the first step says of its losses and of where the tokens went.
+  void compare_totals(const StepTotals& totals) {
+    EXPECT_NEAR(totals.loss(), scalar("main_loss"), 1e-5);
+    double balance = 0;
+    size_t moe_layers = 0;
+    const auto experts = static_cast<size_t>(settings_.model.n_routed_experts);
+    for (int64_t layer = 0; layer < engine_->model().num_layers(); ++layer) {
+      const std::string number = std::to_string(layer);
+      if (expected_->tensors().contains("balance_loss." + number))
+        balance += scalar("balance_loss." + number);
+      if (!expected_->tensors().contains("expert_counts." + number)) continue;
+      const std::vector<int32_t> counts = read_ints(*expected_, "expert_counts." + number);
+      ASSERT_EQ(counts.size(), experts);
+      ASSERT_LE((moe_layers + 1) * experts, totals.expert_counts.size());
+      for (size_t e = 0; e < experts; ++e)
+        EXPECT_EQ(totals.expert_counts[moe_layers * experts + e], counts[e]) << layer << " " << e;
+      ++moe_layers;
+    }
+    EXPECT_EQ(moe_layers * experts, totals.expert_counts.size());
+    if (settings_.model.num_nextn_predict_layers > 0) {
+      EXPECT_NEAR(totals.mtp_loss(), scalar("mtp_loss"), 1e-5);
+    }
+    if (settings_.balance.sequence_loss_alpha > 0) {
+      EXPECT_GT(balance, 0);
+      EXPECT_NEAR(totals.balance_loss, settings_.balance.sequence_loss_alpha * balance, 1e-5);
     }
   }
 
@@ -121,12 +160,15 @@ TEST_P(Golden, LogitsLossGradientsAndFiveSteps) {
   const Engine::Evaluation evaluation = engine_->evaluate(windows);
   EXPECT_EQ(seen, wanted.size());
   EXPECT_LE(worst, 1e-4);
-  const char* main_loss = expected_->tensors().contains("main_loss") ? "main_loss" : "loss";
-  EXPECT_NEAR(evaluation.nll / evaluation.targets, read_all(*expected_, main_loss)[0], 1e-5);
+  EXPECT_NEAR(evaluation.nll / evaluation.targets, scalar("main_loss"), 1e-5);
 
   EXPECT_FALSE(engine_->run_step(windows, 0).has_value());
   compare("grad.", true, 1e-4);
-  for (int step = 2; step <= 5; ++step) ASSERT_TRUE(engine_->run_step(windows, 1e-3).has_value());
+  for (int step = 2; step <= 5; ++step) {
+    const std::optional<StepTotals> totals = engine_->run_step(windows, 1e-3);
+    ASSERT_TRUE(totals.has_value());
+    if (step == 2) compare_totals(*totals);
+  }
   const std::optional<StepTotals> last = engine_->settle(1e-3);
   ASSERT_TRUE(last.has_value());
   EXPECT_EQ(engine_->committed_steps(), 5);

@@ -1,6 +1,8 @@
 #include "launch/plan/planner.h"
 
 #include <algorithm>
+#include <limits>
+#include <utility>
 
 #include "core/errors.h"
 #include "launch/engine/engine_settings.h"
@@ -66,6 +68,19 @@ LaneAccount mean_account(std::span<const Program> programs, const Simulation& si
   return mean;
 }
 
+StagePlaces places_of(const Schedule& schedule) {
+  for (const std::vector<Chunk>& chunks : schedule.chunks)
+    if (chunks.size() != 2 || chunks[0].stage + chunks[1].stage != schedule.num_stages - 1)
+      return StagePlaces::apart;
+  return StagePlaces::mirrored;
+}
+
+// Layers of a position where every position has as many, or one less.
+int even_layers(const ModelWork& work, const Schedule& schedule) {
+  const int pairs = schedule.num_stages / 2;
+  return (static_cast<int>(work.like.size()) + pairs - 1) / pairs;
+}
+
 }  // namespace
 
 // A layout with everything but its tasks.
@@ -123,7 +138,7 @@ std::vector<double> Planner::layer_seconds(const ModelWork& work) const {
   return seconds;
 }
 
-Planner::Frame Planner::frame(const PlanLayout& layout, int64_t num_microbatches) {
+Planner::Frame Planner::frame(const PlanLayout& layout, int64_t num_microbatches, Cut cut) {
   Frame frame;
   frame.schedule =
       make_schedule(layout.schedule, {.positions = static_cast<int>(layout.pipeline),
@@ -137,8 +152,11 @@ Planner::Frame Planner::frame(const PlanLayout& layout, int64_t num_microbatches
   double head = kind_seconds(cluster_, work, Kind::head, work.num_hidden_layers - 1);
   if (static_cast<int>(work.like.size()) > work.num_hidden_layers)
     head += kind_seconds(cluster_, work, Kind::head, work.num_hidden_layers);
-  frame.stages = cut_stages(layer_seconds(work), kind_seconds(cluster_, work, Kind::embed, -1),
-                            head, work.num_hidden_layers, frame.schedule.num_stages);
+  frame.stages =
+      cut_stages(layer_seconds(work), kind_seconds(cluster_, work, Kind::embed, -1), head,
+                 work.num_hidden_layers, frame.schedule.num_stages, places_of(frame.schedule),
+                 cut == Cut::even_layers ? even_layers(work, frame.schedule)
+                                         : std::numeric_limits<int>::max());
   frame.buckets = step_buckets({.model = recipe_.model,
                                 .precision = precision_,
                                 .data = ranks_ / layout.pipeline,
@@ -149,8 +167,26 @@ Planner::Frame Planner::frame(const PlanLayout& layout, int64_t num_microbatches
   return frame;
 }
 
+// A few micro-batches tell which is better: what fits, then what is faster.
+Planner::Cut Planner::cut_of(const PlanLayout& layout, int64_t num_microbatches) {
+  const auto [found, is_new] = cuts_.try_emplace(to_string(layout), Cut::even_compute);
+  if (!is_new) return found->second;
+  const int64_t few = std::min(num_microbatches, 2 * unit_of(layout));
+  const PlannedStep compute = build(layout, few, Cut::even_compute);
+  if (places_of(compute.schedule) == StagePlaces::apart) return found->second;
+  const PlannedStep layers = build(layout, few, Cut::even_layers);
+  const auto value = [this](const PlannedStep& step) {
+    return std::pair(step.figures.memory.total() > usable_memory(), step.figures.seconds);
+  };
+  return found->second = value(layers) < value(compute) ? Cut::even_layers : Cut::even_compute;
+}
+
 PlannedStep Planner::build(const PlanLayout& layout, int64_t num_microbatches) {
-  Frame frame = this->frame(layout, num_microbatches);
+  return build(layout, num_microbatches, cut_of(layout, num_microbatches));
+}
+
+PlannedStep Planner::build(const PlanLayout& layout, int64_t num_microbatches, Cut cut) {
+  Frame frame = this->frame(layout, num_microbatches, cut);
   PlannedStep step;
   step.layout = layout;
   step.ranks = ranks_;
@@ -238,7 +274,7 @@ int64_t Planner::resident_bytes(const PlanLayout& layout) {
   check_plan_layout(recipe, ranks_);
   // It does not depend on how many micro-batches there are; a short schedule is made sooner.
   const int64_t few = std::min(num_microbatches(recipe, ranks_), 2 * unit_of(layout));
-  Frame frame = this->frame(layout, few);
+  Frame frame = this->frame(layout, few, Cut::even_layers);
   ModelWork work = phases_of(layout);
   work.buckets = std::move(frame.buckets.work);
   int64_t most = 0;

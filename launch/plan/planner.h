@@ -84,10 +84,14 @@ class Planner {
 
  private:
   struct Frame;  // a layout before its programs
-  Frame frame(const PlanLayout& layout, int64_t num_microbatches);
+  // How layers are cut into stages that share positions: see cut_stages.
+  enum class Cut { even_compute, even_layers };
+  Frame frame(const PlanLayout& layout, int64_t num_microbatches, Cut cut);
+  Cut cut_of(const PlanLayout& layout, int64_t num_microbatches);
   const ModelWork& phases_of(const PlanLayout& layout);
   std::vector<double> layer_seconds(const ModelWork& work) const;
   PlannedStep build(const PlanLayout& layout, int64_t num_microbatches);
+  PlannedStep build(const PlanLayout& layout, int64_t num_microbatches, Cut cut);
 
   Recipe recipe_;
   Cluster cluster_;
@@ -95,6 +99,7 @@ class Planner {
   int64_t ranks_ = 0;
   Precision precision_ = Precision::bf16;
   std::map<std::pair<int64_t, int64_t>, ModelWork> phases_;  // by expert, micro-batch
+  std::map<std::string, Cut> cuts_;                          // by layout
   double model_flops_per_token_ = 0;
 };
 

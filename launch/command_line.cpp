@@ -1,6 +1,7 @@
 #include "launch/command_line.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <functional>
@@ -20,6 +21,7 @@
 #include "launch/commands/train.h"
 #include "launch/commands/verify.h"
 #include "parallel/comm/mpi_environment.h"
+#include "parallel/pipeline/schedules.h"
 
 namespace strait {
 namespace {
@@ -187,27 +189,45 @@ void add_verify(CLI::App& app, Chosen& chosen) {
       "held.");
 }
 
+// What the pipeline is whose slots are shown; 0 stands for what was not said.
+void add_pipeline_size(CLI::App* command, int& ranks, int& microbatches, int& chunks) {
+  add_number(command,
+             {.name = "--ranks",
+              .range = between(1, kMostPositions),
+              .doc = "of the pipeline: its positions"},
+             ranks);
+  add_number(command,
+             {.name = "--micro-batches",
+              .range = between(1, kMostMicrobatches),
+              .doc = "of a step and pipeline"},
+             microbatches);
+  add_number(command,
+             {.name = "--chunks",
+              .range = between(1, kMostChunks),
+              .doc = "stages of each rank, where the schedule leaves a choice"},
+             chunks);
+}
+
+void add_times(CLI::App* command, std::string& times) {
+  add_text(command, "--times", times,
+           "of one micro-batch through one stage: forward, whole backward, its weight gradients, "
+           "a pair")
+      ->capture_default_str()
+      ->type_name("F=..,B=..,W=..,FB=..");
+}
+
 void add_schedule(CLI::App& app, Chosen& chosen) {
   CLI::App* command = app.add_subcommand("schedule", "a pipeline schedule in numbers");
   auto o = on_chosen(command, chosen, run_schedule);
   CLI::Option* name =
-      command->add_option("--name", o->name, "1f1b, interleaved, zb1p, zbv, dualpipe, dualpipev");
-  command->add_option("--file", o->file, "or a schedule in a file, as --print writes it")
+      add_text(command, "--name", o->name, fmt::format("{}", fmt::join(schedule_names(), ", ")));
+  add_text(command, "--file", o->file, "or a schedule in a file, as --print writes it")
       ->type_name("FILE")
       ->excludes(name);
-  command->add_option("--ranks", o->ranks, "of the pipeline");
-  command->add_option("--micro-batches", o->microbatches, "of a step and pipeline");
-  command->add_option("--chunks", o->chunks,
-                      "stages of each rank, where the schedule leaves a choice");
-  command
-      ->add_option("--times", o->times,
-                   "of one micro-batch through one stage: forward, whole backward, its weight "
-                   "gradients, a pair")
-      ->capture_default_str()
-      ->type_name("F=..,B=..,W=..,FB=..");
-  command
-      ->add_option("--stage-costs", o->stage_costs,
-                   "for each stage how many times as long it takes")
+  add_pipeline_size(command, o->ranks, o->microbatches, o->chunks);
+  add_times(command, o->times);
+  add_text(command, "--stage-costs", o->stage_costs,
+           "for each stage how many times as long it takes")
       ->type_name("A,B,...");
   command->add_flag("--pair", o->pair,
                     "make pairs of forwards and backwards where that makes it faster");
@@ -219,58 +239,45 @@ void add_draw(CLI::App& app, Chosen& chosen) {
   CLI::App* command = app.add_subcommand("draw", "a step as a picture, or two steps compared");
   auto o = on_chosen(command, chosen, run_draw);
   CLI::Option* trace =
-      command
-          ->add_option("trace", o->trace,
-                       "a trace, as a run or --perfetto writes it; with --cluster, a recipe")
+      add_text(command, "trace", o->trace,
+               "a trace, as a run or --perfetto writes it; with --cluster, a recipe")
           ->type_name("FILE");
-  CLI::Option* cluster =
-      command
-          ->add_option("--cluster", o->cluster,
-                       "draw the recipe's step as `strait plan` foresees it there")
-          ->type_name("CLUSTER")
-          ->needs(trace);
+  CLI::Option* cluster = add_text(command, "--cluster", o->cluster,
+                                  "draw the recipe's step as `strait plan` foresees it there")
+                             ->type_name("CLUSTER")
+                             ->needs(trace);
   command->add_option("--set", o->overrides, "change a key of the recipe; may be repeated")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false)
       ->needs(cluster);
   CLI::Option* schedule =
-      command->add_option("--schedule", o->schedule, "draw the slots of this pipeline schedule")
+      add_text(command, "--schedule", o->schedule, "draw the slots of this pipeline schedule")
           ->type_name("NAME|FILE")
           ->excludes(trace);
-  command->add_option("--ranks", o->ranks, "of the schedule: pipeline positions")
-      ->check(CLI::Range(1, 4096))
-      ->needs(schedule);
-  command->add_option("--micro-batches", o->microbatches, "of the schedule")
-      ->check(CLI::Range(1, 1 << 20))
-      ->needs(schedule);
-  command
-      ->add_option("--chunks", o->chunks,
-                   "of the schedule, per rank (default: what it has by itself)")
-      ->check(CLI::Range(1, 4096))
-      ->needs(schedule);
-  command->add_option("--times", o->times, "of its slots, in any unit")
-      ->capture_default_str()
-      ->needs(schedule);
-  CLI::Option* beside = command
-                            ->add_option("--beside", o->beside,
-                                         "a second schedule, or a second trace, below the first")
+  add_pipeline_size(command, o->ranks, o->microbatches, o->chunks);
+  add_times(command, o->times);
+  for (const char* of_schedule : {"--ranks", "--micro-batches", "--chunks", "--times"})
+    command->get_option(of_schedule)->needs(schedule);
+  CLI::Option* beside = add_text(command, "--beside", o->beside,
+                                 "a second schedule, or a second trace, below the first")
                             ->type_name("NAME|FILE");
   CLI::Option* out =
-      command->add_option("--out", o->out, "the page, which needs nothing but a browser")
+      add_text(command, "--out", o->out, "the page, which needs nothing but a browser")
           ->type_name("PAGE.html");
-  CLI::Option* perfetto =
-      command
-          ->add_option("--perfetto", o->perfetto,
-                       "the (first) trace as JSON, for Perfetto and for --compare")
-          ->type_name("FILE");
+  CLI::Option* perfetto = add_text(command, "--perfetto", o->perfetto,
+                                   "the (first) trace as JSON, for Perfetto and for --compare")
+                              ->type_name("FILE");
   CLI::Option* compare =
       command->add_option("--compare", o->compare, "rank the differences between two traces")
           ->expected(2)
           ->type_name("FILE");
   for (CLI::Option* other : {trace, schedule, beside, out, perfetto}) compare->excludes(other);
-  command->add_option("--top", o->top, "rows of each list of a comparison")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 1 << 30))
+  add_number(command,
+             {.name = "--top",
+              .range = between(0, 1 << 30),
+              .doc = "rows of each list of a comparison",
+              .show_default = true},
+             o->top)
       ->needs(compare);
   command->add_flag("--json", o->json, "print JSON");
 }
@@ -310,34 +317,45 @@ struct ClusterListOptions {
   bool json = false;
 };
 
+CLI::Option* add_cluster(CLI::App* command, const std::string& name, std::string& cluster,
+                         const std::string& doc) {
+  return add_text(command, name, cluster,
+                  doc + "a cluster file, or a name that `strait cluster list` prints")
+      ->type_name("CLUSTER");
+}
+
 void add_plan(CLI::App& app, Chosen& chosen) {
   CLI::App* command = app.add_subcommand(
       "plan",
       "what training a recipe on a cluster would take, and the best layout; nothing is run");
   auto o = on_chosen(command, chosen, run_plan);
   add_recipe(command, o->recipe, o->overrides);
-  command
-      ->add_option("--cluster", o->cluster,
-                   "a cluster file, or a name that `strait cluster list` prints")
-      ->required()
-      ->type_name("CLUSTER");
-  command->add_option("--ranks", o->ranks, "of the cluster (default: all)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  add_cluster(command, "--cluster", o->cluster, "")->required();
+  add_cluster(command, "--on", o->on, "what the same layout would take there too: ");
+  add_number(
+      command,
+      {.name = "--ranks", .range = between(1, 1 << 20), .doc = "of the cluster (default: all)"},
+      o->ranks);
   command->add_option("--precision", o->precision, "of the step (default: the recipe's)")
       ->check(CLI::IsMember({"fp32", "bf16", "fp8"}));
-  command->add_option("--tokens", o->tokens,
-                      "of the run, such as 14.8T (default: the recipe's steps)");
-  command->add_option("--price", o->price, "dollars for an hour of a rank (default: the cluster's)")
-      ->check(CLI::Range(0.0, 1e6));
-  command
-      ->add_option("--skew", o->skew,
-                   "rows of the busiest rank over the mean, for the slow end of the band")
-      ->capture_default_str()
-      ->check(CLI::Range(1.0, 1e3));
+  add_text(command, "--tokens", o->tokens,
+           "of the run, such as 14.8T (default: the recipe's steps)");
+  add_number(command,
+             {.name = "--price",
+              .range = between(0, 1e6),
+              .doc = "dollars for an hour of a rank (default: the cluster's)"},
+             o->price);
+  add_number(command,
+             {.name = "--skew",
+              .range = between(1, 1e3),
+              .doc = "rows of the busiest rank over the mean, for the slow end of the band",
+              .show_default = true},
+             o->skew);
   command->add_flag("--no-search", o->no_search, "only the recipe's own layout");
-  command->add_option("--top", o->top, "layouts to list")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 1000));
+  add_number(
+      command,
+      {.name = "--top", .range = between(1, 1000), .doc = "layouts to list", .show_default = true},
+      o->top);
   command->add_flag("--json", o->json, "print JSON");
 }
 
@@ -347,9 +365,7 @@ void add_cluster_commands(CLI::App& app, Chosen& chosen) {
   group->require_subcommand(1);
   CLI::App* show = group->add_subcommand("show", "every figure with its unit and its source");
   auto s = on_chosen(show, chosen, run_cluster_show);
-  show->add_option("cluster", s->cluster,
-                   "a YAML file, or a name that `strait cluster list` prints")
-      ->required();
+  add_cluster(show, "cluster", s->cluster, "")->required();
   show->add_flag("--json", s->json, "print JSON");
   CLI::App* list = group->add_subcommand("list", "the clusters that are known by name");
   auto l = on_chosen<ClusterListOptions>(
@@ -358,15 +374,12 @@ void add_cluster_commands(CLI::App& app, Chosen& chosen) {
   CLI::App* calibrate =
       group->add_subcommand("calibrate", "a cluster's figures from measurements, by least squares");
   auto c = on_chosen(calibrate, chosen, run_cluster_calibrate);
-  calibrate
-      ->add_option("--from", c->measurements,
-                   "CSV of timings; recipes/REFERENCE.md says what is in it")
+  add_text(calibrate, "--from", c->measurements,
+           "CSV of timings; recipes/REFERENCE.md says what is in it")
       ->required()
       ->type_name("FILE");
-  calibrate->add_option("--base", c->base, "the cluster that says what is not measured")
-      ->required()
-      ->type_name("CLUSTER");
-  calibrate->add_option("--out", c->out, "the new cluster file")->required()->type_name("FILE");
+  add_cluster(calibrate, "--base", c->base, "says what is not measured: ")->required();
+  add_text(calibrate, "--out", c->out, "the new cluster file")->required()->type_name("FILE");
   calibrate->add_flag("--replace", c->replace, "write over a file that is there");
   calibrate->add_flag("--json", c->json, "print JSON");
 }

@@ -59,19 +59,15 @@ std::string sums_json(const Trace& trace) {
 
 // `name` is that of a schedule, or else of a file with one.
 Schedule schedule_of(const std::string& name, const DrawOptions& o) {
-  ScheduleOptions options{.positions = o.ranks,
-                          .microbatches = o.microbatches,
-                          .chunks = o.chunks,
-                          .positions_key = "--ranks",
-                          .microbatches_key = "--micro-batches",
-                          .chunks_key = "--chunks"};
+  const ScheduleOptions options{.positions = o.ranks,
+                                .microbatches = o.microbatches,
+                                .chunks = o.chunks,
+                                .positions_key = "--ranks",
+                                .microbatches_key = "--micro-batches",
+                                .chunks_key = "--chunks"};
   const std::vector<std::string> names = schedule_names();
   if (std::find(names.begin(), names.end(), name) == names.end() && std::filesystem::exists(name)) {
-    Schedule schedule = read_schedule(name);
-    if (options.positions == 0) options.positions = schedule.num_positions();
-    if (options.microbatches == 0) options.microbatches = schedule.num_microbatches;
-    require_same_shape(schedule, options, name);
-    return schedule;
+    return read_schedule(name, options);
   }
   if (o.ranks < 1 || o.microbatches < 1)
     throw RecipeError(fmt::format(

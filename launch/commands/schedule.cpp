@@ -33,19 +33,13 @@ Schedule chosen_schedule(const ScheduleCommandOptions& o) {
   if (o.name.empty() == o.file.empty())
     throw RecipeError(fmt::format("schedule takes either --name or --file; names are {}",
                                   fmt::join(schedule_names(), ", ")));
-  ScheduleOptions options{.positions = o.ranks,
-                          .microbatches = o.microbatches,
-                          .chunks = o.chunks,
-                          .positions_key = "--ranks",
-                          .microbatches_key = "--micro-batches",
-                          .chunks_key = "--chunks"};
-  if (!o.file.empty()) {
-    Schedule schedule = read_schedule(o.file);
-    if (options.positions == 0) options.positions = schedule.num_positions();
-    if (options.microbatches == 0) options.microbatches = schedule.num_microbatches;
-    require_same_shape(schedule, options, o.file);
-    return schedule;
-  }
+  const ScheduleOptions options{.positions = o.ranks,
+                                .microbatches = o.microbatches,
+                                .chunks = o.chunks,
+                                .positions_key = "--ranks",
+                                .microbatches_key = "--micro-batches",
+                                .chunks_key = "--chunks"};
+  if (!o.file.empty()) return read_schedule(o.file, options);
   if (o.ranks == 0 || o.microbatches == 0)
     throw RecipeError("schedule --name needs --ranks and --micro-batches, both 1 at least");
   return make_schedule(o.name, options);

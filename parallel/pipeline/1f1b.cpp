@@ -5,9 +5,10 @@
 
 namespace strait {
 
+void require_1f1b(const ScheduleOptions& options) { require_counts(options, "1f1b", 1); }
+
 Schedule schedule_1f1b(const ScheduleOptions& options) {
-  require_counts(options, "1f1b");
-  require_chunks(options, "1f1b", 1);
+  require_1f1b(options);
   Schedule schedule = empty_schedule("1f1b", options, 1, stage_in_rounds);
   const int num_microbatches = options.microbatches;
   for (int position = 0; position < options.positions; ++position) {

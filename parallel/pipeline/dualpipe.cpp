@@ -5,11 +5,9 @@
 #include "parallel/pipeline/schedules.h"
 
 namespace strait {
-namespace {
 
-void require_fit(const ScheduleOptions& o) {
-  require_counts(o, "dualpipe");
-  require_chunks(o, "dualpipe", 2);
+void require_dualpipe(const ScheduleOptions& o) {
+  require_counts(o, "dualpipe", 2);
   if (o.positions % 2 != 0)
     refuse(o.positions_key, o.positions, "dualpipe",
            "needs an even number, as the copies of a stage are at mirrored positions",
@@ -24,10 +22,8 @@ void require_fit(const ScheduleOptions& o) {
            nearest_multiples(o.microbatches, 2, 2 * o.positions));
 }
 
-}  // namespace
-
 Schedule schedule_dualpipe(const ScheduleOptions& options) {
-  require_fit(options);
+  require_dualpipe(options);
   const int num_positions = options.positions, half = num_positions / 2;
   Schedule schedule;
   schedule.name = "dualpipe";

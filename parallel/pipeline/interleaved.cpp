@@ -17,11 +17,15 @@ Slot slot_at(Work work, int index, int positions, int chunks) {
           work == Work::forward ? chunk : chunks - 1 - chunk};
 }
 
+int chunks_of(const ScheduleOptions& options) {
+  return options.chunks == 0 ? kChunks : options.chunks;
+}
+
 }  // namespace
 
-Schedule schedule_interleaved(const ScheduleOptions& options) {
-  require_counts(options, "interleaved");
-  const int positions = options.positions, chunks = options.chunks == 0 ? kChunks : options.chunks;
+void require_interleaved(const ScheduleOptions& options) {
+  require_counts(options, "interleaved", chunks_of(options));
+  const int positions = options.positions, chunks = chunks_of(options);
   if (chunks < 2)
     refuse(options.chunks_key, chunks, "interleaved",
            "needs 2 or more at each position (with 1 it is 1f1b)", "2");
@@ -29,6 +33,11 @@ Schedule schedule_interleaved(const ScheduleOptions& options) {
     refuse(options.microbatches_key, options.microbatches, "interleaved",
            "needs a multiple of its " + std::to_string(positions) + " positions",
            nearest_multiples(options.microbatches, positions, positions));
+}
+
+Schedule schedule_interleaved(const ScheduleOptions& options) {
+  require_interleaved(options);
+  const int positions = options.positions, chunks = chunks_of(options);
   Schedule schedule = empty_schedule("interleaved", options, chunks, stage_in_rounds);
   const int total = options.microbatches * chunks;
   for (int position = 0; position < positions; ++position) {

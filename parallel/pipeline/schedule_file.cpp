@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
+#include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <optional>
@@ -27,6 +30,12 @@ std::vector<std::string_view> words_of(std::string_view line) {
     begin = line.find_first_not_of(kSpace, end);
   }
   return words;
+}
+
+// A word as messages show it.
+std::string shown(std::string_view word) {
+  constexpr size_t kMost = 40;
+  return word.size() <= kMost ? std::string(word) : fmt::format("{}...", word.substr(0, kMost));
 }
 
 std::optional<int> number_of(std::string_view word) {
@@ -71,6 +80,10 @@ class Reader {
   void read_line(std::string_view line) {
     ++line_;
     line = line.substr(0, line.find('#'));
+    for (const char c : line)
+      if (c != '\t' && c != '\r' && (c < ' ' || c > '~'))
+        fail(line_, fmt::format("byte 0x{:02x} is no text of a schedule; only comments take any",
+                                static_cast<unsigned char>(c)));
     const std::vector<std::string_view> words = words_of(line);
     if (words.empty()) return;
     if (words[0] == "position")
@@ -85,6 +98,7 @@ class Reader {
     if (holds_.empty()) fail(line_, "there is no line 'position 0 holds ...'");
     require_all(holds_, "holds");
     require_all(runs_, "runs");
+    require_few_passes();
     for (auto& [position, held] : holds_) {
       for (const Chunk& chunk : held.entries)
         schedule_.num_stages = std::max(schedule_.num_stages, chunk.stage + 1);
@@ -104,8 +118,9 @@ class Reader {
   void read_header(const std::vector<std::string_view>& words) {
     const std::string key(words[0]);
     if (key != "schedule" && key != "micro-batches" && key != "copies")
-      fail(line_, fmt::format(
-                      "'{}' begins no line; schedule, micro-batches, copies and position do", key));
+      fail(line_,
+           fmt::format("'{}' begins no line; schedule, micro-batches, copies and position do",
+                       shown(key)));
     if (words.size() != 2) fail(line_, fmt::format("'{}' takes one word", key));
     if (const int before = std::exchange(headers_[key], line_); before != 0)
       fail(line_, fmt::format("'{}' comes a second time; the first is line {}", key, before));
@@ -115,8 +130,8 @@ class Reader {
     }
     const std::optional<int> count = number_of(words[1]);
     if (!count || *count == 0)
-      fail(line_,
-           fmt::format("'{}' takes a number from 1 to {}, not '{}'", key, kMostCount, words[1]));
+      fail(line_, fmt::format("'{}' takes a number from 1 to {}, not '{}'", key, kMostCount,
+                              shown(words[1])));
     (key == "copies" ? schedule_.num_copies : schedule_.num_microbatches) = *count;
   }
 
@@ -147,7 +162,8 @@ class Reader {
     if (const std::optional<int> stage = number_of(word)) return {.stage = *stage};
     const auto numbers = dotted_numbers_of(word);
     if (!numbers)
-      fail(line_, fmt::format("'{}' is no chunk; those read like 3 or 3.1: stage.copy", word));
+      fail(line_,
+           fmt::format("'{}' is no chunk; those read like 3 or 3.1: stage.copy", shown(word)));
     return {.stage = numbers->first, .copy = numbers->second};
   }
 
@@ -159,7 +175,7 @@ class Reader {
       if (!slot)
         fail(line_, fmt::format("'{}' is no slot; those read like F0.0, B0.0, I0.0, W0.0 "
                                 "(micro-batch.chunk) or F1.0&B0.0",
-                                word));
+                                shown(word)));
       slot->paired = length < rest.size();
       slots.push_back(*slot);
       if (!slot->paired) return;
@@ -175,6 +191,16 @@ class Reader {
       if (!lists.contains(position))
         fail(line_, fmt::format("there is no line 'position {} {} ...'; there are {} positions",
                                 position, what, num_positions));
+  }
+
+  // Before anything is allocated for them.
+  void require_few_passes() const {
+    int64_t chunks = 0;
+    for (const auto& [position, held] : holds_) chunks += std::ssize(held.entries);
+    if (chunks * schedule_.num_microbatches > kMostPasses)
+      fail(headers_.at("micro-batches"),
+           fmt::format("{} micro-batches through {} chunks are more than {} passes; at most {}",
+                       schedule_.num_microbatches, chunks, kMostPasses, kMostPasses / chunks));
   }
 
   int line_of(const ScheduleProblem& problem) const {
@@ -225,28 +251,47 @@ Schedule parse_schedule(std::string_view text, const std::string& file) {
 }
 
 Schedule read_schedule(const std::string& path) {
+  const auto fail = [&](const std::string& why) {
+    throw RecipeError(fmt::format("{}: this schedule {}", path, why));
+  };
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) fail("is a folder, not a file");
   std::ifstream in(path, std::ios::binary);
+  if (!in) fail(fmt::format("cannot be read: {}", std::strerror(errno)));
   std::ostringstream text;
-  if (!in || !(text << in.rdbuf()))
-    throw RecipeError(fmt::format("{}: this schedule file cannot be read, or is empty", path));
+  if (in.peek() == std::ifstream::traits_type::eof()) fail("is empty");
+  if (!(text << in.rdbuf())) fail("cannot be read to its end");
   return parse_schedule(text.view(), path);
 }
 
-void require_same_shape(const Schedule& schedule, const ScheduleOptions& options,
-                        const std::string& file) {
+Schedule read_schedule(const std::string& path, const ScheduleOptions& options) {
+  Schedule schedule = read_schedule(path);
   const auto require = [&](const char* key, int wanted, int has, const char* what) {
-    if (wanted != has)
+    if (wanted != 0 && wanted != has)
       throw RecipeError(
           fmt::format("{} = {}: the schedule in {} is for {} {}; the nearest that works: {}", key,
-                      wanted, file, has, what, has));
+                      wanted, path, has, what, has));
   };
   require(options.positions_key, options.positions, schedule.num_positions(), "positions");
   require(options.microbatches_key, options.microbatches, schedule.num_microbatches,
           "micro-batches");
-  if (options.chunks > 0)
-    for (const std::vector<Chunk>& held : schedule.chunks)
-      require(options.chunks_key, options.chunks, static_cast<int>(held.size()),
-              "chunks a position");
+  for (const std::vector<Chunk>& held : schedule.chunks)
+    require(options.chunks_key, options.chunks, static_cast<int>(held.size()), "chunks a position");
+  return schedule;
+}
+
+bool is_file_schedule(std::string_view name) { return name.starts_with(kFileSchedule); }
+
+Schedule find_schedule(std::string_view name, const ScheduleOptions& options) {
+  if (!is_file_schedule(name)) return make_schedule(name, options);
+  return read_schedule(std::string(name.substr(kFileSchedule.size())), options);
+}
+
+void require_found_schedule(std::string_view name, const ScheduleOptions& options) {
+  if (is_file_schedule(name))
+    find_schedule(name, options);
+  else
+    require_schedule(name, options);
 }
 
 }  // namespace strait

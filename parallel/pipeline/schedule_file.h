@@ -28,9 +28,15 @@ std::string schedule_text(const Schedule& schedule);
 // second time; ..."; `file` is how messages call it.
 Schedule parse_schedule(std::string_view text, const std::string& file);
 Schedule read_schedule(const std::string& path);  // RecipeError also when it cannot be read
-// Throws RecipeError when a schedule read from `file` is not for so many positions, micro-batches
-// or chunks (0: any).
-void require_same_shape(const Schedule& schedule, const ScheduleOptions& options,
-                        const std::string& file);
+// The same; RecipeError also when it is not for so many positions, micro-batches or chunks (0:
+// any).
+Schedule read_schedule(const std::string& path, const ScheduleOptions& options);
+
+// Where a schedule is named, "file:PATH" names the one in a file.
+inline constexpr std::string_view kFileSchedule = "file:";
+bool is_file_schedule(std::string_view name);
+// make_schedule and require_schedule (schedules.h) that know such names too.
+Schedule find_schedule(std::string_view name, const ScheduleOptions& options);
+void require_found_schedule(std::string_view name, const ScheduleOptions& options);
 
 }  // namespace strait

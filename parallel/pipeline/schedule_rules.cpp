@@ -9,8 +9,6 @@
 namespace strait {
 namespace {
 
-constexpr int kMostPositions = 1 << 12, kMostMicrobatches = 1 << 20, kMostChunks = 1 << 8;
-
 void require_between(const char* key, int value, std::string_view name, int least, int most) {
   if (value >= least && value <= most) return;
   refuse(key, value, name, fmt::format("takes {} to {}", least, most),
@@ -25,16 +23,19 @@ void refuse(const char* key, int value, std::string_view name, std::string_view 
       fmt::format("{} = {}: {} {}; the nearest that works: {}", key, value, name, rule, nearest));
 }
 
-void require_counts(const ScheduleOptions& options, std::string_view name) {
+void require_counts(const ScheduleOptions& options, std::string_view name, int chunks) {
   require_between(options.positions_key, options.positions, name, 1, kMostPositions);
   require_between(options.microbatches_key, options.microbatches, name, 1, kMostMicrobatches);
   require_between(options.chunks_key, options.chunks, name, 0, kMostChunks);
-}
-
-void require_chunks(const ScheduleOptions& options, std::string_view name, int chunks) {
-  if (options.chunks == 0 || options.chunks == chunks) return;
-  refuse(options.chunks_key, options.chunks, name,
-         fmt::format("has {} at each position, always", chunks), std::to_string(chunks));
+  if (options.chunks != 0 && options.chunks != chunks)
+    refuse(options.chunks_key, options.chunks, name,
+           fmt::format("has {} at each position, always", chunks), std::to_string(chunks));
+  const int most = kMostPasses / (options.positions * chunks);
+  if (options.microbatches > most)
+    refuse(options.microbatches_key, options.microbatches, name,
+           fmt::format("takes {} at most with {} positions of {} chunks: {} passes in all", most,
+                       options.positions, chunks, kMostPasses),
+           std::to_string(most));
 }
 
 std::string nearest_multiples(int value, int unit, int least) {

@@ -13,11 +13,9 @@ namespace strait {
 // 8".
 [[noreturn]] void refuse(const char* key, int value, std::string_view name, std::string_view rule,
                          std::string_view nearest);
-// Positions and micro-batches of 1 at least, and so many micro-batches that none of the arithmetic
-// overflows.
-void require_counts(const ScheduleOptions& options, std::string_view name);
-// The schedule has `chunks` of them and no choice.
-void require_chunks(const ScheduleOptions& options, std::string_view name, int chunks);
+// The schedule has so many chunks at a position: no others are asked for, positions and
+// micro-batches are 1 at least, and nothing is larger than schedules.h allows.
+void require_counts(const ScheduleOptions& options, std::string_view name, int chunks);
 // The multiples of `unit` around `value`: "8", or "8 or 12"; none is below `least`, itself a
 // multiple.
 std::string nearest_multiples(int value, int unit, int least);

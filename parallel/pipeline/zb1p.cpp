@@ -5,9 +5,10 @@
 
 namespace strait {
 
+void require_zb1p(const ScheduleOptions& options) { require_counts(options, "zb1p", 1); }
+
 Schedule schedule_zb1p(const ScheduleOptions& options) {
-  require_counts(options, "zb1p");
-  require_chunks(options, "zb1p", 1);
+  require_zb1p(options);
   Schedule schedule = empty_schedule("zb1p", options, 1, stage_in_rounds);
   const int num_microbatches = options.microbatches;
   for (int position = 0; position < options.positions; ++position) {

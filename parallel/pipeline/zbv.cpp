@@ -69,9 +69,10 @@ std::vector<Slot> slots_of(int position, int to_tip, int num_microbatches) {
 
 }  // namespace
 
+void require_zbv(const ScheduleOptions& options) { require_counts(options, "zbv", 2); }
+
 Schedule schedule_zbv(const ScheduleOptions& options) {
-  require_counts(options, "zbv");
-  require_chunks(options, "zbv", 2);
+  require_zbv(options);
   Schedule schedule = empty_schedule("zbv", options, 2, stage_in_v);
   for (int position = 0; position < options.positions; ++position)
     schedule.slots[position] =

@@ -65,10 +65,12 @@ using FieldValue = std::variant<int64_t*, double*, bool*, std::string*, std::vec
 struct Field {
   const char* name = "";
   FieldValue (*value)(void* settings) = nullptr;  // value_of<&Struct::member>
-  const char* unit = "";                  // of a number: "tokens", "steps"; empty: a plain number
-  FieldRange range = {};                  // of a number
-  std::vector<std::string> choices = {};  // of a text or of each entry of a list; empty: any
-  bool required = false;                  // the recipe must say it
+  const char* unit = "";  // of a number: "tokens", "steps"; empty: a plain number
+  FieldRange range = {};  // of a number
+  // Of a text or of each entry of a list; empty: any. "file:PATH" stands for every text that begins
+  // with "file:" and goes on.
+  std::vector<std::string> choices = {};
+  bool required = false;  // the recipe must say it
   // A figure of the real world: a number that a file writes with its unit and where it is from,
   // {value: 50 GB/s, source: "..."}. `unit` is then its unit here: "bytes/s", "FLOP/s", "s".
   bool sourced = false;

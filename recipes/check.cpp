@@ -73,6 +73,35 @@ void check_schedule(const Recipe& recipe, Rules& rules) {
   if (staged) check_stages(recipe, rules);
 }
 
+void check_batch_ramp(const Recipe& recipe, Rules& rules) {
+  const BatchRampSettings& ramp = recipe.train.batch_ramp;
+  const int64_t whole = recipe.train.global_batch, left = whole - ramp.from;
+  if (ramp.from == 0) {
+    const char* first =
+        ramp.increment > 0 ? "train.batch_ramp.increment" : "train.batch_ramp.tokens";
+    rules.require(ramp.increment == 0 && ramp.tokens == 0, first,
+                  "there is no ramp without train.batch_ramp.from");
+    return;
+  }
+  rules.require(left > 0, "train.batch_ramp.from",
+                "{} sequences are not fewer than global_batch = {}", ramp.from, whole);
+  rules.require(ramp.tokens > 0, "train.batch_ramp.tokens", "a ramp needs it, 1 at least");
+  rules.require(ramp.increment > 0, "train.batch_ramp.increment", "a ramp needs it, 1 at least");
+  if (left <= 0 || ramp.increment == 0 || left % ramp.increment == 0) return;
+  int64_t below = 1, above = left;  // divisors of what is left
+  for (int64_t d = 1; d * d <= left; ++d)
+    for (const int64_t divisor : {d, left / d})
+      if (left % d == 0 && divisor < ramp.increment)
+        below = std::max(below, divisor);
+      else if (left % d == 0)
+        above = std::min(above, divisor);
+  rules.require(false, "train.batch_ramp.increment",
+                "{} sequences at a time do not lead from {} to global_batch = {}; the nearest that "
+                "do: {}",
+                ramp.increment, ramp.from, whole,
+                below == above ? fmt::format("{}", below) : fmt::format("{} or {}", below, above));
+}
+
 void check_run(const Recipe& recipe, Rules& rules) {
   const TrainSettings& train = recipe.train;
   rules.require(train.sequence_length <= recipe.model.max_position_embeddings,
@@ -126,6 +155,7 @@ void check_recipe(const Recipe& recipe, Problems& problems) {
   check_balance(recipe, rules);
   check_schedule(recipe, rules);
   check_run(recipe, rules);
+  check_batch_ramp(recipe, rules);
   check_expert_ranks(recipe, rules);
   check_waves(recipe, rules);
 }

@@ -40,6 +40,13 @@ std::string figure_example(const Field& field, const FieldValue& value) {
   return std::holds_alternative<int64_t*>(value) ? "8" : quantity_example(field.unit);
 }
 
+bool is_choice(const std::string& text, const std::vector<std::string>& choices) {
+  return std::any_of(choices.begin(), choices.end(), [&](const std::string& choice) {
+    const std::string prefix = choice.substr(0, choice.find(':') + 1);
+    return prefix.empty() ? text == choice : text.starts_with(prefix) && text != prefix;
+  });
+}
+
 bool is_blank(const std::string& text) {
   return text.find_first_not_of(" \t\n") == std::string::npos;
 }
@@ -233,8 +240,7 @@ class Reader {
     std::string problem;
     if (node.kind != YamlNode::Kind::scalar) {
       problem = fmt::format("expected a text, got {}", describe(node));
-    } else if (!field.choices.empty() && std::find(field.choices.begin(), field.choices.end(),
-                                                   node.text) == field.choices.end()) {
+    } else if (!field.choices.empty() && !is_choice(node.text, field.choices)) {
       problem = fmt::format("expected {}{}, got '{}'", field.choices.size() > 1 ? "one of " : "",
                             fmt::join(field.choices, ", "), shortened(node.text));
     }

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "data/tokenizer/utf8.h"
+#include "parallel/pipeline/schedule_file.h"
 #include "recipes/check.h"
 #include "recipes/document.h"
 #include "recipes/reader.h"
@@ -61,6 +62,16 @@ void add_override(Document& draft, const std::string& text) {
   merge_yaml(draft.tree, node);
 }
 
+// A schedule's file is relative to the recipe that names it, on the command line to where we are.
+void resolve_schedule_file(Recipe& recipe) {
+  std::string& schedule = recipe.parallel.schedule;
+  const std::string place = recipe.places.of("parallel.schedule");  // "recipes/x.yaml:17"
+  if (!is_file_schedule(schedule) || place.starts_with("--set ")) return;
+  const fs::path folder = fs::path(place.substr(0, place.rfind(':'))).parent_path();
+  const fs::path path = folder / schedule.substr(kFileSchedule.size());
+  schedule = std::string(kFileSchedule) + path.lexically_normal().string();
+}
+
 Recipe finish(Document draft, const std::string& name, const std::vector<std::string>& overrides) {
   if (draft.tree.kind != YamlNode::Kind::map) draft.tree = {.kind = YamlNode::Kind::map};
   for (const std::string& text : overrides) add_override(draft, text);
@@ -69,6 +80,7 @@ Recipe finish(Document draft, const std::string& name, const std::vector<std::st
   read_settings(draft.tree, draft.incomplete, {&recipe, &table_of(&recipe)},
                 {.places = recipe.places, .problems = draft.problems});
   if (recipe.run.name.empty()) recipe.run.name = fs::path(name).stem().string();
+  resolve_schedule_file(recipe);
   if (draft.problems.empty()) check_recipe(recipe, draft.problems);
   if (!draft.problems.empty()) throw_problems(std::move(draft.problems));
   return recipe;

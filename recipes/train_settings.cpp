@@ -2,6 +2,29 @@
 
 namespace strait {
 
+const SettingsTable& table_of(const BatchRampSettings*) {
+  using B = BatchRampSettings;
+  static const SettingsTable table = {
+      {.name = "from",
+       .value = value_of<&B::from>,
+       .unit = "sequences",
+       .range = between(0, 1e9),
+       .doc = "Of the first steps. 0: no ramp."},
+      {.name = "increment",
+       .value = value_of<&B::increment>,
+       .unit = "sequences",
+       .range = between(0, 1e9),
+       .doc = "By which the batch grows at a time."},
+      {.name = "tokens",
+       .value = value_of<&B::tokens>,
+       .unit = "tokens",
+       .range = between(0, 1e18),
+       .doc = "Of the run until the batch is global_batch; each size on the way has an equal part "
+              "of them."},
+  };
+  return table;
+}
+
 const SettingsTable& table_of(const TrainSettings*) {
   using T = TrainSettings;
   static const SettingsTable table = {
@@ -22,6 +45,9 @@ const SettingsTable& table_of(const TrainSettings*) {
        .unit = "sequences",
        .range = between(1, 1e6),
        .doc = "Sequences a rank runs at a time."},
+      {.name = "batch_ramp",
+       .value = value_of<&T::batch_ramp>,
+       .doc = "A batch that grows from a smaller one to global_batch. Plans only, yet."},
       {.name = "sequence_length",
        .value = value_of<&T::sequence_length>,
        .unit = "tokens",

@@ -9,10 +9,19 @@
 
 namespace strait {
 
+// The batch grows from step to step until it is the global batch.
+struct BatchRampSettings {
+  int64_t from = 0;       // sequences of the first step; 0: no ramp
+  int64_t increment = 0;  // sequences
+  int64_t tokens = 0;     // until the batch is whole
+  bool operator==(const BatchRampSettings&) const = default;
+};
+
 struct TrainSettings {
   int64_t steps = 0;
   int64_t global_batch = 0;  // sequences of one step over all ranks
   int64_t micro_batch = 1;   // sequences a rank runs at a time
+  BatchRampSettings batch_ramp = {};
   int64_t sequence_length = 0;
   int64_t seed = 1;
   std::string precision = "bf16";  // or "fp32", "fp8": of activations and weights in GEMMs
@@ -32,6 +41,7 @@ struct RunSettings {
   bool operator==(const RunSettings&) const = default;
 };
 
+const SettingsTable& table_of(const BatchRampSettings*);
 const SettingsTable& table_of(const TrainSettings*);
 const SettingsTable& table_of(const RunSettings*);
 

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <memory>
 
 #include "core/errors.h"
 #include "launch/plan/plan_report.h"
@@ -22,10 +23,10 @@ std::optional<Precision> precision_of(const std::string& name) {
 
 RunQuestion question_of(const PlanOptions& options, const Planner& planner) {
   const TrainSettings& train = planner.recipe().train;
-  const double tokens =
-      options.tokens.empty()
-          ? static_cast<double>(train.steps * train.global_batch * train.sequence_length)
-          : read_tokens(options.tokens);
+  const double tokens = options.tokens.empty()
+                            ? static_cast<double>(train.steps) *
+                                  static_cast<double>(train.global_batch * train.sequence_length)
+                            : read_tokens(options.tokens);
   return {.tokens = tokens, .price = options.price >= 0 ? options.price : planner.cluster().price};
 }
 
@@ -35,6 +36,74 @@ void show_progress(const PlanLayout& layout, int looked_at) {
 }
 void end_progress() {
   if (isatty(2) != 0) fmt::print(stderr, "\r\033[K");
+}
+
+Search searched(Planner& planner) {
+  Search search = search_layouts(planner, show_progress);
+  end_progress();
+  return search;
+}
+
+Planner planner_on(const PlanOptions& options, const std::string& cluster, int64_t ranks) {
+  return {load_recipe(options.recipe, options.overrides),
+          load_cluster(cluster),
+          {.ranks = ranks, .precision = precision_of(options.precision), .skew = options.skew}};
+}
+
+// A layout on options.on, and that cluster's own best if there is a search.
+struct Elsewhere {
+  Elsewhere(const PlanOptions& options, int64_t ranks)
+      : planner(planner_on(options, options.on, ranks)) {
+    report.planner = &planner;
+    report.question = question_of(options, planner);
+  }
+  Elsewhere(const Elsewhere&) = delete;
+  Elsewhere& operator=(const Elsewhere&) = delete;
+
+  void plan(const PlanLayout& layout, bool searches) {
+    try {
+      same = planner.plan(layout);
+      report.same = &*same;
+    } catch (const RecipeError& error) {
+      report.why_not = error.what();
+    }
+    if (!searches) return;
+    const Search search = searched(planner);
+    if (search.fitting.empty()) return;
+    best = planner.plan(search.fitting.front().layout);
+    report.best = &*best;
+  }
+
+  Planner planner;
+  std::optional<PlannedStep> same, best;
+  PlanElsewhere report;
+};
+
+// Why the plan is none, and what would fit: another layout, or more ranks.
+std::string why_too_large(const PlanOptions& options, Planner& planner, const PlannedStep* asked) {
+  constexpr int64_t kMostRanks = 1 << 16;
+  const std::string cluster = planner.cluster().name;
+  const double usable = static_cast<double>(planner.usable_memory()) / 1e9;
+  const PlanLayout own = layout_of(planner.recipe());
+  std::string text;
+  if (options.no_search) {
+    text = fmt::format(
+        "{}: its layout needs {:.1f} GB of the {:.1f} GB that a rank of {} can use; the nearest "
+        "that fits: ",
+        options.recipe, static_cast<double>(asked->figures.memory.total()) / 1e9, usable, cluster);
+    if (const auto layout = nearest_that_fits(planner, own)) return text + to_string(*layout);
+  } else {
+    text = fmt::format(
+        "{}: no layout on {} ranks of {} fits the {:.1f} GB that a rank can use; the nearest that "
+        "fits: ",
+        options.recipe, planner.ranks(), cluster, usable);
+  }
+  for (int64_t ranks = 2 * planner.ranks(); ranks <= kMostRanks; ranks *= 2) {
+    Planner larger = planner_on(options, options.cluster, ranks);
+    if (const auto layout = nearest_that_fits(larger, own))
+      return text + fmt::format("--ranks {} with {}", ranks, to_string(*layout));
+  }
+  return text + fmt::format("none on {} ranks or fewer", kMostRanks);
 }
 
 }  // namespace
@@ -57,9 +126,9 @@ double read_tokens(const std::string& text) {
 }
 
 int run_plan(const PlanOptions& options) {
-  Planner planner(
-      load_recipe(options.recipe, options.overrides), load_cluster(options.cluster),
-      {.ranks = options.ranks, .precision = precision_of(options.precision), .skew = options.skew});
+  Planner planner = planner_on(options, options.cluster, options.ranks);
+  const auto elsewhere =
+      options.on.empty() ? nullptr : std::make_unique<Elsewhere>(options, planner.ranks());
   PlanReport report{
       .planner = &planner, .question = question_of(options, planner), .top = options.top};
   std::optional<PlannedStep> asked, best;
@@ -72,8 +141,7 @@ int run_plan(const PlanOptions& options) {
     report.why_not_asked = std::string("does not fit\n") + error.what();
   }
   if (!options.no_search) {
-    search = search_layouts(planner, show_progress);
-    end_progress();
+    search = searched(planner);
     report.search = &*search;
     if (!search->fitting.empty()) {
       best = planner.plan(search->fitting.front().layout);
@@ -82,12 +150,13 @@ int run_plan(const PlanOptions& options) {
   }
   const PlannedStep* const chosen = report.best != nullptr ? report.best : report.asked;
   if (chosen != nullptr) report.narrowest = narrowest_link(planner, *chosen);
+  if (elsewhere != nullptr && chosen != nullptr) {
+    elsewhere->plan(chosen->layout, !options.no_search);
+    report.elsewhere = &elsewhere->report;
+  }
   fmt::print("{}\n", options.json ? to_json(report) : to_text(report));
-  const bool fits = chosen != nullptr && chosen->figures.memory.total() <= planner.usable_memory();
-  if (!fits)
-    throw RecipeError(
-        fmt::format("no layout that was asked for fits {} in {:.1f} GB of usable memory a rank",
-                    planner.recipe().run.name, static_cast<double>(planner.usable_memory()) / 1e9));
+  if (chosen == nullptr || chosen->figures.memory.total() > planner.usable_memory())
+    throw RecipeError(why_too_large(options, planner, report.asked));
   return 0;
 }
 

@@ -11,6 +11,7 @@ struct PlanOptions {
   std::string recipe;
   std::vector<std::string> overrides;
   std::string cluster;    // a file, or a name under recipes/clusters
+  std::string on;         // another, to plan the layout that was found there too; empty: none
   int64_t ranks = 0;      // 0: all of the cluster
   std::string precision;  // "fp32", "bf16", "fp8"; empty: the recipe's
   std::string tokens;     // "14.8T"; empty: the recipe's steps

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "launch/trainer/report.h"
+#include "launch/view/json_text.h"
 
 namespace strait {
 namespace {
@@ -54,6 +54,10 @@ std::string step_text(const PlanReport& report, const PlannedStep& step) {
   row(text, "step",
       fmt::format("{} .. {} if every exchange waits for an uneven load", seconds_text(f.seconds),
                   seconds_text(step.skewed_seconds)));
+  if (step.first_seconds > 0)
+    row(text, "first step",
+        fmt::format("{}, with {} of the {} sequences", seconds_text(step.first_seconds),
+                    planner.recipe().train.batch_ramp.from, planner.recipe().train.global_batch));
   row(text, "of it, per rank",
       fmt::format("compute {} ({}), exposed communication {}, idle {}",
                   seconds_text(a.compute_seconds), percent(a.compute_seconds / f.seconds),
@@ -114,28 +118,50 @@ std::string search_text(const PlanReport& report) {
   return text;
 }
 
-std::string step_json(const PlanReport& report, const PlannedStep& step) {
+std::string elsewhere_text(const PlanReport& report, const PlannedStep& here) {
+  const PlanElsewhere& there = *report.elsewhere;
+  const auto line = [&](const char* what, const PlannedStep& step) {
+    const int64_t usable = there.planner->usable_memory(), needed = step.figures.memory.total();
+    return fmt::format(
+        "  {:<22}{}: {:.2f} times as long; {} of {} usable{}\n", what,
+        seconds_text(step.figures.seconds), step.figures.seconds / here.figures.seconds,
+        gigabytes(static_cast<double>(needed)), gigabytes(static_cast<double>(usable)),
+        needed > usable ? ": does not fit" : "");
+  };
+  std::string text = fmt::format("\nthe same layout on {} ranks of {}:\n", there.planner->ranks(),
+                                 there.planner->cluster().name);
+  text +=
+      there.same != nullptr ? line("step", *there.same) : "  does not fit\n" + there.why_not + "\n";
+  if (there.best != nullptr)
+    text += line("its own best", *there.best) +
+            fmt::format("  {:<22}{}\n", "", to_string(there.best->layout));
+  return text;
+}
+
+std::string step_json(const Planner& planner, const RunQuestion& question,
+                      const PlannedStep& step) {
   const StepFigures& f = step.figures;
   const LaneAccount& a = f.account;
-  const RunFigures run = run_figures(*report.planner, f.seconds, report.question);
-  const RunFigures skewed = run_figures(*report.planner, step.skewed_seconds, report.question);
+  const RunFigures run = run_figures(planner, f.seconds, question);
+  const RunFigures skewed = run_figures(planner, step.skewed_seconds, question);
   std::string memory;
   for (int purpose = 0; purpose < kNumPurposes; ++purpose)
     memory += fmt::format("\"{}\":{},", name_of(static_cast<Purpose>(purpose)),
                           f.memory.bytes[static_cast<size_t>(purpose)]);
   return fmt::format(
-      R"({{"layout":"{}","pipeline":{},"expert":{},"schedule":"{}","chunks":{},"pairs":{},"waves":{},"micro_batch":{},)"
-      R"("micro_batches":{},"ranks":{},"step_seconds":{},"skewed_step_seconds":{},"compute_seconds":{},)"
+      R"({{"layout":{},"pipeline":{},"expert":{},"schedule":{},"chunks":{},"pairs":{},"waves":{},"micro_batch":{},)"
+      R"("micro_batches":{},"ranks":{},"step_seconds":{},"first_step_seconds":{},"skewed_step_seconds":{},"compute_seconds":{},)"
       R"("exposed_seconds":{},"idle_seconds":{},"transfer_seconds":{},"hidden_share":{},"far_bytes":{},"near_bytes":{},)"
       R"("tokens_per_second":{},"flops_per_second":{},"mfu":{},"rank_hours":{},"skewed_rank_hours":{},"dollars":{},)"
       R"("memory_bytes":{{{}"total":{}}},"fits":{}}})",
-      to_string(step.layout), step.layout.pipeline, step.layout.expert, step.layout.schedule,
-      step.layout.chunks, step.layout.pairs, step.layout.waves, step.layout.micro_batch,
-      step.num_microbatches, step.ranks, f.seconds, step.skewed_seconds, a.compute_seconds,
-      a.exposed_seconds, a.idle_seconds, a.transfer_seconds, f.hidden_share(), f.far_bytes,
-      f.near_bytes, run.tokens_per_second, run.flops_per_second, run.mfu, run.rank_hours,
-      skewed.rank_hours, run.dollars, memory, f.memory.total(),
-      f.memory.total() <= report.planner->usable_memory());
+      json_quoted(to_string(step.layout)), step.layout.pipeline, step.layout.expert,
+      json_quoted(step.layout.schedule), step.layout.chunks, step.layout.pairs, step.layout.waves,
+      step.layout.micro_batch, step.num_microbatches, step.ranks, f.seconds,
+      step.first_seconds > 0 ? json_number(step.first_seconds) : "null", step.skewed_seconds,
+      a.compute_seconds, a.exposed_seconds, a.idle_seconds, a.transfer_seconds, f.hidden_share(),
+      f.far_bytes, f.near_bytes, run.tokens_per_second, run.flops_per_second, run.mfu,
+      run.rank_hours, skewed.rank_hours, run.dollars, memory, f.memory.total(),
+      f.memory.total() <= planner.usable_memory());
 }
 
 }  // namespace
@@ -166,6 +192,7 @@ std::string to_text(const PlanReport& report) {
   if (report.best != nullptr) text += "\nthe best layout found: " + step_text(report, *report.best);
   const PlannedStep* step = report.best != nullptr ? report.best : report.asked;
   if (step == nullptr) return text;
+  if (report.elsewhere != nullptr) text += elsewhere_text(report, *step);
   text +=
       "\nthe narrowest links that still hide the communication of this layout (the step within 2% "
       "of one with "
@@ -181,19 +208,24 @@ std::string to_json(const PlanReport& report) {
   if (report.search != nullptr) {
     const auto& fitting = report.search->fitting;
     for (size_t i = 0; i < std::min(fitting.size(), static_cast<size_t>(report.top)); ++i)
-      listed += fmt::format(R"({}{{"layout":"{}","step_seconds":{},"memory_bytes":{}}})",
-                            i > 0 ? "," : "", to_string(fitting[i].layout),
+      listed += fmt::format(R"({}{{"layout":{},"step_seconds":{},"memory_bytes":{}}})",
+                            i > 0 ? "," : "", json_quoted(to_string(fitting[i].layout)),
                             fitting[i].figures.seconds, fitting[i].figures.memory.total());
   }
-  const auto step = [&](const PlannedStep* s) {
-    return s != nullptr ? step_json(report, *s) : "null";
+  const auto step = [](const auto& on, const PlannedStep* s) {
+    return s != nullptr ? step_json(*on.planner, on.question, *s) : "null";
   };
+  std::string elsewhere = "null";
+  if (const PlanElsewhere* there = report.elsewhere; there != nullptr)
+    elsewhere = fmt::format(R"({{"cluster":{},"same":{},"best":{}}})",
+                            json_quoted(there->planner->cluster().name), step(*there, there->same),
+                            step(*there, there->best));
   return fmt::format(
-      R"({{"kind":"plan","predicted":true,"recipe":"{}","cluster":"{}","precision":"{}","asked":{},"best":{},)"
-      R"("fitting":[{}],"narrowest_card_bytes_per_second":{},"narrowest_fabric_bytes_per_second":{}}})",
-      planner.recipe().run.name, planner.cluster().name, name_of(planner.precision()),
-      step(report.asked), step(report.best), listed, report.narrowest.card,
-      report.narrowest.fabric);
+      R"({{"kind":"plan","predicted":true,"recipe":{},"cluster":{},"precision":"{}","asked":{},"best":{},)"
+      R"("fitting":[{}],"narrowest_card_bytes_per_second":{},"narrowest_fabric_bytes_per_second":{},"on":{}}})",
+      json_quoted(planner.recipe().run.name), json_quoted(planner.cluster().name),
+      name_of(planner.precision()), step(report, report.asked), step(report, report.best), listed,
+      report.narrowest.card, report.narrowest.fabric, elsewhere);
 }
 
 }  // namespace strait

@@ -28,15 +28,25 @@ struct RunQuestion {
 
 RunFigures run_figures(const Planner& planner, double step_seconds, const RunQuestion& question);
 
+// The layout of a plan, planned on another cluster with as many ranks.
+struct PlanElsewhere {
+  const Planner* planner = nullptr;
+  RunQuestion question{};
+  const PlannedStep* same = nullptr;  // or null
+  std::string why_not{};              // if null
+  const PlannedStep* best = nullptr;  // what a search found there, or null
+};
+
 struct PlanReport {
   const Planner* planner = nullptr;
   RunQuestion question{};
-  const PlannedStep* asked = nullptr;  // the recipe's own layout, or null
-  std::string why_not_asked{};         // if null
-  const PlannedStep* best = nullptr;   // what the search found, or null
-  const Search* search = nullptr;      // or null
-  NarrowestLink narrowest{};           // of the best, or of what was asked
-  int top = 5;                         // layouts that are listed
+  const PlannedStep* asked = nullptr;        // the recipe's own layout, or null
+  std::string why_not_asked{};               // if null
+  const PlannedStep* best = nullptr;         // what the search found, or null
+  const Search* search = nullptr;            // or null
+  NarrowestLink narrowest{};                 // of the best, or of what was asked
+  const PlanElsewhere* elsewhere = nullptr;  // or null
+  int top = 5;                               // layouts that are listed
 };
 std::string to_text(const PlanReport& report);
 std::string to_json(const PlanReport& report);

@@ -9,7 +9,7 @@
 #include "launch/plan/step_buckets.h"
 #include "launch/plan/step_memory.h"
 #include "parallel/pipeline/pairing.h"
-#include "parallel/pipeline/schedules.h"
+#include "parallel/pipeline/schedule_file.h"
 #include "parallel/sim/imbalance.h"
 #include "recipes/check.h"
 
@@ -141,7 +141,7 @@ std::vector<double> Planner::layer_seconds(const ModelWork& work) const {
 Planner::Frame Planner::frame(const PlanLayout& layout, int64_t num_microbatches, Cut cut) {
   Frame frame;
   frame.schedule =
-      make_schedule(layout.schedule, {.positions = static_cast<int>(layout.pipeline),
+      find_schedule(layout.schedule, {.positions = static_cast<int>(layout.pipeline),
                                       .microbatches = static_cast<int>(num_microbatches),
                                       .chunks = static_cast<int>(layout.chunks),
                                       .positions_key = "parallel.pipeline",
@@ -227,11 +227,15 @@ PlannedStep Planner::build(const PlanLayout& layout, int64_t num_microbatches, C
 }
 
 PlannedStep Planner::plan(const PlanLayout& layout) {
-  const Recipe recipe = with_layout(recipe_, layout);
+  Recipe recipe = with_layout(recipe_, layout);
   check_plan_layout(recipe, ranks_);
   PlannedStep step = build(layout, num_microbatches(recipe, ranks_));
   const auto skewed = with_every_skew_waited_for(step.programs, step.costs, settings_.skew);
   step.skewed_seconds = simulate(step.programs, skewed).makespan;
+  if (const int64_t first = recipe.train.batch_ramp.from; first > 0) {
+    recipe.train.global_batch = first;
+    step.first_seconds = build(layout, num_microbatches(recipe, ranks_)).figures.seconds;
+  }
   return step;
 }
 
@@ -243,7 +247,7 @@ StepFigures Planner::estimate(const PlanLayout& layout) {
   if (all <= more) return build(layout, all).figures;
   const StepFigures a = build(layout, few).figures, b = build(layout, more).figures;
   const double further = static_cast<double>(all - more) / static_cast<double>(more - few);
-  const auto at_all = [&](double x, double y) { return y + further * (y - x); };
+  const auto at_all = [&](double x, double y) { return std::max(0.0, y + further * (y - x)); };
   StepFigures figures = b;
   figures.seconds = at_all(a.seconds, b.seconds);
   figures.far_bytes = at_all(a.far_bytes, b.far_bytes);

@@ -51,6 +51,7 @@ struct PlannedStep {
   StepFigures figures;
   double skewed_seconds =
       0;  // when every exchange waits for the busiest rank, and it has settings.skew times the mean
+  double first_seconds = 0;  // of the first step of a batch ramp; 0: the recipe has none
 };
 
 class Planner {

@@ -75,23 +75,29 @@ std::optional<Value> if_possible(const std::function<Value()>& ask) {
   }
 }
 
+struct Cut {
+  PlanLayout layout;
+  double least;  // seconds
+};
+
+// Those that keep the rules, fastest compute first.
+std::vector<Cut> sorted_cuts(Planner& planner) {
+  std::vector<Cut> cuts;
+  for (const PlanLayout& layout : cuts_of(planner))
+    if (const auto least = if_possible<double>([&] { return planner.least_seconds(layout); }))
+      cuts.push_back({layout, *least});
+  std::stable_sort(cuts.begin(), cuts.end(),
+                   [](const Cut& a, const Cut& b) { return a.least < b.least; });
+  return cuts;
+}
+
 class Searcher {
  public:
   Searcher(Planner& planner, const std::function<void(const PlanLayout&, int)>& watch)
       : planner_(planner), watch_(watch) {}
 
   Search run() {
-    struct Cut {
-      PlanLayout layout;
-      double least;
-    };
-    std::vector<Cut> cuts;
-    for (const PlanLayout& layout : cuts_of(planner_))
-      if (const auto least = if_possible<double>([&] { return planner_.least_seconds(layout); }))
-        cuts.push_back({layout, *least});
-    std::stable_sort(cuts.begin(), cuts.end(),
-                     [](const Cut& a, const Cut& b) { return a.least < b.least; });
-    for (const Cut& cut : cuts) look_at(cut.layout, cut.least);
+    for (const Cut& cut : sorted_cuts(planner_)) look_at(cut.layout, cut.least);
     sort_fitting();
     // Waves change little of a step's compute: only what leads without them is tried with them.
     constexpr size_t kWaved = 8;
@@ -167,6 +173,20 @@ class Searcher {
 
 Search search_layouts(Planner& planner, const std::function<void(const PlanLayout&, int)>& watch) {
   return Searcher(planner, watch).run();
+}
+
+std::optional<PlanLayout> nearest_that_fits(Planner& planner, const PlanLayout& asked) {
+  const auto fits = [&](const PlanLayout& layout) {
+    const auto resident = if_possible<int64_t>([&] { return planner.resident_bytes(layout); });
+    return resident && *resident <= planner.usable_memory() &&
+           planner.estimate(layout).memory.total() <= planner.usable_memory();
+  };
+  PlanLayout smaller = asked;
+  while (--smaller.micro_batch > 0)
+    if (fits(smaller)) return smaller;
+  for (const Cut& cut : sorted_cuts(planner))
+    if (cut.layout.micro_batch == 1 && fits(cut.layout)) return cut.layout;
+  return std::nullopt;
 }
 
 std::string why_faster(const StepFigures& first, const StepFigures& second) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,10 @@ struct Search {
 // that the model and the ranks allow. `watch` hears of each layout before it is estimated.
 Search search_layouts(Planner& planner,
                       const std::function<void(const PlanLayout&, int looked_at)>& watch = {});
+
+// The nearest layout to `asked` that memory holds: a smaller micro-batch, or else the first cut of
+// the model that fits, fastest compute first, with micro-batches of one sequence. Nothing: none.
+std::optional<PlanLayout> nearest_that_fits(Planner& planner, const PlanLayout& asked);
 
 // Why `first` is faster than `second`: where its seconds are saved, largest first.
 std::string why_faster(const StepFigures& first, const StepFigures& second);

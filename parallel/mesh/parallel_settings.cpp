@@ -17,8 +17,9 @@ const SettingsTable& table_of(const ParallelSettings*) {
        .doc = "Ranks that share one set of routed experts. Divides the number of ranks."},
       {.name = "schedule",
        .value = value_of<&ParallelSettings::schedule>,
-       .choices = {"1f1b", "interleaved", "zb1p", "zbv", "dualpipe", "dualpipev"},
-       .doc = "Order of a position's forwards and backwards. Training takes only 1f1b yet."},
+       .choices = {"1f1b", "interleaved", "zb1p", "zbv", "dualpipe", "dualpipev", "file:PATH"},
+       .doc = "Order of a position's forwards and backwards; that of a file as `strait schedule "
+              "--print` writes it, relative to the recipe. Training takes only 1f1b yet."},
       {.name = "chunks",
        .value = value_of<&ParallelSettings::chunks>,
        .unit = "stages",

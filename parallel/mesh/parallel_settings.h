@@ -13,7 +13,7 @@ namespace strait {
 struct ParallelSettings {
   int64_t pipeline = 1;           // positions, each with a stretch of the layers
   int64_t expert = 1;             // ranks that share one set of routed experts
-  std::string schedule = "1f1b";  // a name of parallel/pipeline/schedules.h
+  std::string schedule = "1f1b";  // as parallel/pipeline/schedule_file.h finds it
   int64_t chunks = 0;             // of a position; 0: what the schedule has by itself
   bool pairs = false;             // neighbouring forwards and backwards run as pairs
   int64_t waves = 1;              // parts that a layer's experts are exchanged and run in

@@ -53,8 +53,9 @@ LaneAccount account(const Program& program, std::span<const TaskTime> times, dou
   result.compute_seconds = length(compute);
   result.transfer_seconds = length(transfers);
   result.hidden_seconds = common_length(compute, transfers);
-  result.exposed_seconds = result.transfer_seconds - result.hidden_seconds;
-  result.idle_seconds = makespan - result.compute_seconds - result.exposed_seconds;
+  // Sums that are equal but for rounding leave nothing, not less.
+  result.exposed_seconds = std::max(0.0, result.transfer_seconds - result.hidden_seconds);
+  result.idle_seconds = std::max(0.0, makespan - result.compute_seconds - result.exposed_seconds);
   return result;
 }
 

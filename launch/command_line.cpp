@@ -26,18 +26,18 @@
 namespace strait {
 namespace {
 
-enum class Work { of_one_process, of_all_ranks };
+enum class WorkOf { one_process, all_ranks };
 
 // The command that was chosen, to be run once the whole line has been understood.
 struct Chosen {
   std::function<int()> run;
-  Work work = Work::of_one_process;
+  WorkOf work = WorkOf::one_process;
 };
 
 // A command with its options, which live as long as it does.
 template <class Options>
 std::shared_ptr<Options> on_chosen(CLI::App* command, Chosen& chosen, int (*run)(const Options&),
-                                   Work work = Work::of_one_process) {
+                                   WorkOf work = WorkOf::one_process) {
   auto options = std::make_shared<Options>();
   command->callback([options, run, work, &chosen] {
     chosen = {.run = [options, run] { return run(*options); }, .work = work};
@@ -78,7 +78,7 @@ void add_local_ranks(CLI::App* command, int& ranks) {
 void add_train(CLI::App& app, Chosen& chosen) {
   CLI::App* command =
       app.add_subcommand("train", "train, or go on training, a model from a recipe");
-  auto o = on_chosen(command, chosen, run_train, Work::of_all_ranks);
+  auto o = on_chosen(command, chosen, run_train, WorkOf::all_ranks);
   add_recipe(command, o->recipe, o->overrides);
   add_text(command, "--run", o->run_folder,
            "folder of the run (default: run.dir/run.name of the recipe)")
@@ -166,7 +166,7 @@ void add_export(CLI::App& app, Chosen& chosen) {
 void add_verify(CLI::App& app, Chosen& chosen) {
   CLI::App* command = app.add_subcommand(
       "verify", "compare the layout it is started in with one rank, step by step");
-  auto o = on_chosen(command, chosen, run_verify, Work::of_all_ranks);
+  auto o = on_chosen(command, chosen, run_verify, WorkOf::all_ranks);
   add_recipe(command, o->recipe, o->overrides);
   add_number(command,
              {.name = "--steps",
@@ -465,7 +465,7 @@ int run_command_line(int argc, char** argv) {
     throw RecipeError(describe_error(app, error));
   }
   if (const int ranks = launched_ranks().value_or(1);
-      ranks > 1 && chosen.work == Work::of_one_process)
+      ranks > 1 && chosen.work == WorkOf::one_process)
     throw RecipeError(fmt::format(
         "this is the work of one process, but mpirun has started {}; start it without mpirun",
         ranks));

@@ -66,13 +66,14 @@ std::string batch_problem(const Recipe& recipe, int64_t sequences, int64_t world
 // Every batch on the way can be planned. REQUIRES: the whole one can.
 void check_ramp(const Recipe& recipe, int64_t world_size, Rules& rules) {
   const BatchRampSettings& ramp = recipe.train.batch_ramp;
+  if (ramp.from == 0) return;  // no ramp
   const int64_t whole = recipe.train.global_batch;
   const auto fits = [&](int64_t sequences) {
     return batch_problem(recipe, sequences, world_size).empty();
   };
   int64_t least = whole;  // all batches from it up fit
   while (least > ramp.from && fits(least - ramp.increment)) least -= ramp.increment;
-  if (ramp.from == 0 || least <= ramp.from) return;
+  if (least <= ramp.from) return;
   int64_t first = ramp.from;
   while (fits(first)) first += ramp.increment;
   std::string works = fmt::format("{}", least);

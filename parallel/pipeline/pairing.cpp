@@ -44,8 +44,9 @@ Paired pair_all(const Schedule& schedule) {
   return paired;
 }
 
-// Takes one pair apart whose half that came first could run by itself; false where there is none.
-bool take_one_apart(Paired& paired, const SlotRun& run) {
+// Takes one pair apart whose half that came first could run by itself, and returns its position; -1
+// where there is none.
+int take_one_apart(Paired& paired, const SlotRun& run) {
   for (size_t position = 0; position < paired.made.size(); ++position) {
     const size_t slot = run.next_slot[position];
     if (slot >= paired.made[position].size()) continue;
@@ -55,9 +56,9 @@ bool take_one_apart(Paired& paired, const SlotRun& run) {
     slots[slot].paired = false;
     if (made == Made::swapped) std::swap(slots[slot], slots[slot + 1]);
     made = Made::no;
-    return true;
+    return static_cast<int>(position);
   }
-  return false;
+  return -1;
 }
 
 bool has_pairs(const Schedule& schedule) { return count_slots(schedule).pairs > 0; }
@@ -95,8 +96,9 @@ Schedule pair_neighbours(const Schedule& schedule) {
   // Of the slots that are left when all stand still, the first in the order of the schedule as
   // given could run. Thus it is in a pair made here, and the half that came first: there is always
   // one to take apart, until all run.
-  for (SlotRun run = run_slots(paired.schedule); !run.finished(); run = run_slots(paired.schedule))
-    STRAIT_CHECK(take_one_apart(paired, run), "schedule " + schedule.name + " comes to a stand");
+  const SlotRun run = run_slots(
+      paired.schedule, [&](const SlotRun& stand) { return take_one_apart(paired, stand); });
+  STRAIT_CHECK(run.finished(), "schedule " + schedule.name + " comes to a stand");
   return std::move(paired.schedule);
 }
 

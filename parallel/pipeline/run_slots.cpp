@@ -28,7 +28,20 @@ class Runner {
     }
   }
 
-  SlotRun run() {
+  SlotRun run(const std::function<int(const SlotRun&)>& at_stand) {
+    run_queue();
+    for (; at_stand && !run_.finished(); run_queue()) {
+      find_ready();
+      const int changed = at_stand(run_);
+      if (changed < 0) break;
+      queue_.push_back(changed);
+    }
+    find_ready();
+    return std::move(run_);
+  }
+
+ private:
+  void run_queue() {
     while (!queue_.empty()) {
       const int position = queue_.front();
       queue_.pop_front();
@@ -36,17 +49,19 @@ class Runner {
       while (run_next(position)) {
       }
     }
+  }
+
+  void find_ready() {
     for (int position = 0; position < schedule_.num_positions(); ++position) {
       const std::vector<Slot>& slots = schedule_.slots[position];
       const int first = run_.next_slot[position];
+      run_.next_ready[position].clear();
       for (int slot = first; slot < std::min<int>(first + width(position, first), slots.size());
            ++slot)
         run_.next_ready[position].push_back(inputs_at(position, slots[slot]) != kNotYet);
     }
-    return std::move(run_);
   }
 
- private:
   size_t results() const {
     return static_cast<size_t>(schedule_.num_stages) * schedule_.num_microbatches;
   }
@@ -139,13 +154,15 @@ bool SlotRun::finished() const {
 }
 
 SlotRun run_slots(const Schedule& schedule, const std::vector<std::vector<double>>& durations) {
-  return Runner(schedule, durations).run();
+  return Runner(schedule, durations).run({});
 }
 
-SlotRun run_slots(const Schedule& schedule) {
+SlotRun run_slots(const Schedule& schedule) { return run_slots(schedule, nullptr); }
+
+SlotRun run_slots(const Schedule& schedule, const std::function<int(const SlotRun&)>& at_stand) {
   std::vector<std::vector<double>> durations;
   for (const std::vector<Slot>& slots : schedule.slots) durations.emplace_back(slots.size(), 1.0);
-  return run_slots(schedule, durations);
+  return Runner(schedule, durations).run(at_stand);
 }
 
 }  // namespace strait

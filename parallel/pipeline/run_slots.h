@@ -5,6 +5,7 @@
 // slots and gives both results at its end.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -33,5 +34,8 @@ struct SlotRun {
 SlotRun run_slots(const Schedule& schedule, const std::vector<std::vector<double>>& durations);
 // All durations 1: what remains is whether the slots can run to their end.
 SlotRun run_slots(const Schedule& schedule);
+// The same of a schedule that changes: when all stand still, `at_stand` may change slots of one
+// position that have not run, and returns which; or -1, which ends the run.
+SlotRun run_slots(const Schedule& schedule, const std::function<int(const SlotRun&)>& at_stand);
 
 }  // namespace strait

@@ -16,8 +16,8 @@
 namespace strait {
 
 // Larger ones are refused: beyond any pipeline, and lists of slots have to fit a laptop's memory.
-inline constexpr int kMostPositions = 1 << 12, kMostMicrobatches = 1 << 20, kMostChunks = 1 << 8;
-inline constexpr int kMostPasses = 1 << 21;  // positions x micro-batches x chunks
+inline constexpr int kMostPositions = 1 << 10, kMostMicrobatches = 1 << 20, kMostChunks = 1 << 8;
+inline constexpr int kMostPasses = 1 << 22;  // positions x micro-batches x chunks
 
 struct ScheduleOptions {
   int positions = 1;

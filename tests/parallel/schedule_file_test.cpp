@@ -183,31 +183,65 @@ TEST(ScheduleFile, DamagedTextIsReadOrRefused) {
   EXPECT_GT(refused, 2000);
 }
 
+// A file in a folder of the test's own.
+std::string file_with(const std::string& text) {
+  const std::string path = testing::TempDir() + "schedule_file_test.txt";
+  std::ofstream(path, std::ios::binary) << text;
+  return path;
+}
+
 TEST(ScheduleFile, AFileThatCannotBeRead) {
-  EXPECT_EQ(message_of<RecipeError>([] { read_schedule("/nowhere/s.txt"); }),
-            "/nowhere/s.txt: this schedule file cannot be read, or is empty");
+  const auto refusal_of = [](const std::string& path) {
+    return message_of<RecipeError>([&] { read_schedule(path); });
+  };
+  EXPECT_EQ(refusal_of("/nowhere/s.txt"),
+            "/nowhere/s.txt: this schedule cannot be read: No such file or directory");
+  EXPECT_EQ(refusal_of("/"), "/: this schedule is a folder, not a file");
+  const std::string path = file_with("");
+  EXPECT_EQ(refusal_of(path), path + ": this schedule is empty");
+}
+
+TEST(ScheduleFile, WhatIsNoText) {
+  EXPECT_EQ(refusal(with("schedule", std::string("sche\0dule", 9))),
+            "f.txt:1: byte 0x00 is no text of a schedule; only comments take any");
+  EXPECT_EQ(refusal("\x89PNG\r\n"),
+            "f.txt:1: byte 0x89 is no text of a schedule; only comments take any");
+  EXPECT_EQ(refusal(with("# the order", "# \xE9")), "");
+  EXPECT_EQ(refusal(std::string(1000, 'x')),
+            "f.txt:1: '" + std::string(40, 'x') +
+                "...' begins no line; schedule, micro-batches, copies and position do");
+}
+
+TEST(ScheduleFile, MorePassesThanMemoryHolds) {
+  std::string text = "schedule s\nmicro-batches 1048576\nposition 0 holds 0 1 2 3 4\n";
+  EXPECT_EQ(refusal(text + "position 0 runs F0.0\n"),
+            "f.txt:2: 1048576 micro-batches through 5 chunks are more than 4194304 passes; at most "
+            "838860");
 }
 
 TEST(ScheduleFile, FromDisk) {
-  const std::string path = testing::TempDir() + "schedule_file_test.txt";
-  std::ofstream(path) << kSmall;
+  const std::string path = file_with(kSmall);
   EXPECT_EQ(read_schedule(path).slots, parse_schedule(kSmall, path).slots);
 }
 
 TEST(ScheduleFile, MustBeForWhatIsRun) {
-  const Schedule s = parse_schedule(kSmall, "f.txt");
+  const std::string path = file_with(kSmall), name = "file:" + path;
   const auto problem = [&](ScheduleOptions options) {
-    return message_of<RecipeError>([&] { require_same_shape(s, options, "f.txt"); });
+    const std::string found = message_of<RecipeError>([&] { find_schedule(name, options); });
+    EXPECT_EQ(message_of<RecipeError>([&] { require_found_schedule(name, options); }), found);
+    return found;
   };
   EXPECT_EQ(problem({.positions = 2, .microbatches = 2}), "");
-  EXPECT_EQ(problem({.positions = 4, .microbatches = 2}),
-            "positions = 4: the schedule in f.txt is for 2 positions; the nearest that works: 2");
+  EXPECT_EQ(problem({.positions = 0, .microbatches = 0}), "");
+  EXPECT_EQ(
+      problem({.positions = 4, .microbatches = 2}),
+      "positions = 4: the schedule in " + path + " is for 2 positions; the nearest that works: 2");
   EXPECT_EQ(problem({.positions = 2, .microbatches = 3}),
-            "micro_batches = 3: the schedule in f.txt is for 2 micro-batches; the nearest that "
-            "works: 2");
+            "micro_batches = 3: the schedule in " + path +
+                " is for 2 micro-batches; the nearest that works: 2");
   EXPECT_EQ(problem({.positions = 2, .microbatches = 2, .chunks = 2}),
-            "chunks = 2: the schedule in f.txt is for 1 chunks a position; the nearest that works: "
-            "1");
+            "chunks = 2: the schedule in " + path +
+                " is for 1 chunks a position; the nearest that works: 1");
 }
 
 }  // namespace

@@ -83,7 +83,9 @@ TEST(Schedule, GradientsOfAChunkComeInTheOrderOfMicrobatches) {
 
 TEST(Schedule, RefusalsNameKeyRuleAndNearest) {
   const auto refusal = [](const char* name, ScheduleOptions options) {
-    return message_of<RecipeError>([&] { make_schedule(name, options); });
+    const std::string text = message_of<RecipeError>([&] { make_schedule(name, options); });
+    EXPECT_EQ(message_of<RecipeError>([&] { require_schedule(name, options); }), text);
+    return text;
   };
   EXPECT_EQ(refusal("dualpipe", {.positions = 7, .microbatches = 20, .positions_key = "--ranks"}),
             "--ranks = 7: dualpipe needs an even number, as the copies of a stage are at mirrored "
@@ -109,9 +111,12 @@ TEST(Schedule, RefusalsNameKeyRuleAndNearest) {
   EXPECT_EQ(refusal("zbv", {.positions = 4, .microbatches = 8, .chunks = 3}),
             "chunks = 3: zbv has 2 at each position, always; the nearest that works: 2");
   EXPECT_EQ(refusal("1f1b", {.positions = 0, .microbatches = 8}),
-            "positions = 0: 1f1b takes 1 to 4096; the nearest that works: 1");
+            "positions = 0: 1f1b takes 1 to 1024; the nearest that works: 1");
   EXPECT_EQ(refusal("1f1b", {.positions = 2, .microbatches = -1}),
             "micro_batches = -1: 1f1b takes 1 to 1048576; the nearest that works: 1");
+  EXPECT_EQ(refusal("dualpipe", {.positions = 1024, .microbatches = 2050}),
+            "micro_batches = 2050: dualpipe takes 2048 at most with 1024 positions of 2 chunks: "
+            "4194304 passes in all; the nearest that works: 2048");
   EXPECT_EQ(refusal("gpipe", {}),
             "there is no schedule 'gpipe'; there are 1f1b, interleaved, zb1p, zbv, dualpipe, "
             "dualpipev");

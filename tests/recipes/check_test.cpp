@@ -1,8 +1,12 @@
 #include "recipes/check.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include "parallel/pipeline/schedules.h"
+#include <filesystem>
+#include <fstream>
+
+#include "parallel/pipeline/schedule_file.h"
 #include "tests/recipes/recipe_text.h"
 
 namespace strait {
@@ -192,6 +196,11 @@ TEST(CheckLayout, WhatOnlyPlansKnowIsNotTrained) {
       {"parallel.exchange=two_tier",
        "parallel.exchange: two_tier can be planned and drawn, not trained yet: strait plan; flat "
        "trains"},
+      {"parallel.schedule=file:x",
+       "parallel.schedule: file:x can be planned and drawn, not trained yet: strait plan; 1f1b "
+       "trains"},
+      {"train.batch_ramp={from: 4, increment: 2, tokens: 1000}",
+       "train.batch_ramp: ramps are planned, not trained, yet: strait plan; leave it out to train"},
       {"train.precision=fp8",
        "train.precision: fp8 can be planned and drawn, not trained yet: strait plan; bf16 trains"},
   };
@@ -242,8 +251,100 @@ TEST(CheckPlanLayout, ScheduleStagesAndBatchFit) {
 TEST(CheckPlanLayout, ScheduleChoicesAreTheSchedulesThereAre) {
   for (const Field& field : table_of(static_cast<const ParallelSettings*>(nullptr)))
     if (std::string(field.name) == "schedule") {
-      EXPECT_EQ(field.choices, schedule_names());
+      std::vector<std::string> choices = schedule_names();
+      choices.emplace_back("file:PATH");
+      EXPECT_EQ(field.choices, choices);
     }
+}
+
+// A ramp whose batches grow by `increment` from `from` sequences.
+std::string ramp(int from, int increment) {
+  return fmt::format("train.batch_ramp={{from: {}, increment: {}, tokens: 1000}}", from, increment);
+}
+
+TEST(Check, BatchRampLeadsToTheBatch) {
+  const auto problem = [](const std::string& text) {
+    const std::string place = "--set " + text + ": train.batch_ramp.",
+                      found = problems_of(kWholeRecipe, {text});
+    return found.starts_with(place) ? found.substr(place.size()) : found;
+  };
+  EXPECT_EQ(problem(ramp(2, 3)), "loaded");
+  EXPECT_EQ(problem(ramp(2, 4)),
+            "increment: 4 sequences at a time do not lead from 2 to "
+            "global_batch = 8; the nearest that do: 3 or 6");
+  EXPECT_EQ(problem(ramp(2, 7)),
+            "increment: 7 sequences at a time do not lead from 2 to "
+            "global_batch = 8; the nearest that do: 6");
+  EXPECT_EQ(problem(ramp(8, 1)), "from: 8 sequences are not fewer than global_batch = 8");
+  EXPECT_EQ(problem(ramp(2, 0)), "increment: a ramp needs it, 1 at least");
+  EXPECT_EQ(problem(ramp(0, 1)), "increment: there is no ramp without train.batch_ramp.from");
+  EXPECT_EQ(problem("train.batch_ramp={from: 2, increment: 2}"),
+            "tokens: a ramp needs it, 1 at least");
+}
+
+TEST(CheckPlanLayout, EveryBatchOfARampFits) {
+  const auto problem = [](std::vector<std::string> overrides, const std::string& text, int ranks) {
+    overrides.push_back(text);
+    const std::string place = "--set " + text + ": train.batch_ramp.from: ";
+    const std::string found = plan_problem(overrides, ranks);
+    return found.starts_with(place) ? found.substr(place.size()) : found;
+  };
+  const std::vector<std::string> dualpipe = {"parallel.pipeline=2", "parallel.schedule=dualpipe",
+                                             "train.global_batch=16"};
+  EXPECT_EQ(problem({}, ramp(4, 2), 2), "fits");
+  EXPECT_EQ(problem(dualpipe, ramp(4, 2), 2), "fits");
+  EXPECT_EQ(problem({}, ramp(2, 2), 4),
+            "2 sequences grow by 2 to 8, and a step of 2 cannot be: 2 sequences do not split over "
+            "4 ranks with micro_batch = 1; the nearest `from` that works: 4 with increment = 4");
+  EXPECT_EQ(problem(dualpipe, ramp(2, 2), 2),
+            "2 sequences grow by 2 to 16, and a step of 2 cannot be: their micro-batches a rank = "
+            "2: dualpipe needs at least two for each of its 2 positions; the nearest that works: "
+            "4; the nearest `from` that works: 4");
+  // 4 fits, 7 does not.
+  EXPECT_EQ(problem(dualpipe, ramp(4, 3), 2),
+            "4 sequences grow by 3 to 16, and a step of 7 cannot be: their micro-batches a rank = "
+            "7: dualpipe needs an even number, half of them for each direction; the nearest that "
+            "works: 6 or 8; the nearest `from` that works: 14 with increment = 2");
+  EXPECT_EQ(problem({"parallel.pipeline=2", "parallel.schedule=dualpipe", "train.global_batch=4"},
+                    ramp(2, 2), 2),
+            "2 sequences grow by 2 to 4, and a step of 2 cannot be: their micro-batches a rank = "
+            "2: dualpipe needs at least two for each of its 2 positions; the nearest that works: "
+            "4; the nearest `from` that works: none, leave batch_ramp out");
+}
+
+// Relative to the file that says it, which an extended one may be; on the command line to where we
+// are.
+TEST(CheckPlanLayout, AScheduleInAFile) {
+  namespace fs = std::filesystem;
+  const fs::path folder = fs::path(testing::TempDir()) / "check_test_schedules";
+  fs::create_directories(folder / "base");
+  const Schedule schedule = make_schedule("dualpipe", {.positions = 2, .microbatches = 8});
+  std::ofstream(folder / "base" / "mine.txt") << schedule_text(schedule);
+  std::ofstream(folder / "base" / "base.yaml")
+      << kWholeRecipe << "parallel: {pipeline: 2, schedule: \"file:mine.txt\"}\n";
+  std::ofstream(folder / "x.yaml") << "extends: base/base.yaml\n";
+  const auto plan = [&](const std::vector<std::string>& overrides) -> std::string {
+    try {
+      check_plan_layout(load_recipe((folder / "x.yaml").string(), overrides), 2);
+    } catch (const RecipeError& error) {
+      return error.what();
+    }
+    return "fits";
+  };
+  const std::string path = (folder / "base" / "mine.txt").string();
+  EXPECT_EQ(load_recipe((folder / "x.yaml").string()).parallel.schedule, "file:" + path);
+  EXPECT_EQ(plan({}), "fits");
+  EXPECT_EQ(plan({"parallel.schedule=file:" + path}), "fits");
+  EXPECT_EQ(plan({"parallel.schedule=file:mine.txt"}),
+            "--set parallel.schedule=file:mine.txt: mine.txt: this schedule cannot be read: No "
+            "such file or directory");
+  EXPECT_EQ(plan({"train.global_batch=16"}),
+            "--set train.global_batch=16: train.global_batch / (data ranks x train.micro_batch) = "
+            "16: the schedule in " +
+                path + " is for 8 micro-batches; the nearest that works: 8");
+  EXPECT_EQ(plan({"parallel.schedule=file:"}).substr(0, 70),
+            "--set parallel.schedule=file:: parallel.schedule: expected one of 1f1b");
+  fs::remove_all(folder);
 }
 
 TEST(Check, WavesSplitARanksExperts) {

@@ -152,11 +152,12 @@ Planner::Frame Planner::frame(const PlanLayout& layout, int64_t num_microbatches
   double head = kind_seconds(cluster_, work, Kind::head, work.num_hidden_layers - 1);
   if (static_cast<int>(work.like.size()) > work.num_hidden_layers)
     head += kind_seconds(cluster_, work, Kind::head, work.num_hidden_layers);
+  const StagePlaces places = places_of(frame.schedule);
+  const bool limited = cut == Cut::even_layers && places == StagePlaces::mirrored;
   frame.stages =
       cut_stages(layer_seconds(work), kind_seconds(cluster_, work, Kind::embed, -1), head,
-                 work.num_hidden_layers, frame.schedule.num_stages, places_of(frame.schedule),
-                 cut == Cut::even_layers ? even_layers(work, frame.schedule)
-                                         : std::numeric_limits<int>::max());
+                 work.num_hidden_layers, frame.schedule.num_stages, places,
+                 limited ? even_layers(work, frame.schedule) : std::numeric_limits<int>::max());
   frame.buckets = step_buckets({.model = recipe_.model,
                                 .precision = precision_,
                                 .data = ranks_ / layout.pipeline,

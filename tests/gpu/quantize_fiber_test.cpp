@@ -4,7 +4,7 @@
 
 #include "tests/gpu/fiber_launch.h"
 //
-#include <cuda_fp8.h>
+#include <random>
 
 #include "core/ops/cuda/kernels/quantize.cuh"
 #include "tests/gpu/quantize_reference.h"
@@ -39,6 +39,20 @@ TEST(E4m3, CodesComeBack) {
     } else {
       EXPECT_EQ(value, static_cast<float>(theirs)) << code;
       EXPECT_EQ(to_e4m3(value), code);
+    }
+  }
+}
+
+// Every BF16 as the largest of a tile, infinity too, with magnitudes around every code's borders.
+TEST(Divide, GivesTheCodesOfADivision) {
+  std::mt19937 engine(1);
+  for (uint16_t bits = 0; bits <= 0x7f80; bits++) {
+    const float max = bf16_bits_to_float(bits), scale = fp8_scale(max);
+    const Divide divide(scale);
+    for (int i = 0; i < 200; i++) {
+      const auto x_bits = static_cast<uint16_t>(bits - std::min<uint32_t>(bits, engine() % 2400));
+      const float x = (engine() % 2 == 0 ? 1.0f : -1.0f) * bf16_bits_to_float(x_bits);
+      ASSERT_EQ(to_e4m3(divide(x)), to_e4m3(x / scale)) << x << " / " << scale;
     }
   }
 }

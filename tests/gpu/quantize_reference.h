@@ -24,7 +24,8 @@ struct Quantized {
   bool operator==(const Quantized&) const = default;
 };
 
-// BF16 of all magnitudes that the format rounds differently, with a band of zeros.
+// BF16 of all magnitudes that the format rounds differently, with bands of zeros and of tiny
+// numbers.
 inline std::vector<uint16_t> matrix_to_quantize(int64_t rows, int64_t cols, unsigned seed) {
   std::mt19937 engine(seed);
   std::vector<uint16_t> x(rows * cols);
@@ -35,7 +36,10 @@ inline std::vector<uint16_t> matrix_to_quantize(int64_t rows, int64_t cols, unsi
   }
   for (int64_t r = 0; r < rows; r++) {
     for (int64_t c = 0; c < cols; c++) {
-      if (r / 128 == 1 || c / 128 == 1) x[r * cols + c] = 0;
+      uint16_t& value = x[r * cols + c];
+      if (r / 128 == 1 || c / 128 == 1) value = 0;
+      if (r % 16 == 3 || c / 128 == 2)
+        value = to_bfloat16(bf16_bits_to_float(value) * 0x1p-125f).bits;
     }
   }
   return x;

@@ -24,7 +24,7 @@ TEST_F(DeviceOnGpu, SaysWhatItIs) {
   const Device device = current_device();
   EXPECT_TRUE(device.is_hopper());
   EXPECT_GE(device.shared_bytes_per_block, 227 * 1024);
-  RecordProperty("name", device.name);
+  RecordProperty("device", device.name);
   std::printf("%s, %d SMs, %lld MiB, driver %d, runtime %d\n", device.name.c_str(), device.num_sms,
               static_cast<long long>(device.memory_bytes >> 20), device.driver_version,
               device.runtime_version);

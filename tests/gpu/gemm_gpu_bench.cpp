@@ -195,11 +195,24 @@ const GroupedSize kGrouped[] = {{"4 x 8192", {8192, 8192, 8192, 8192}, 4096, 716
                                 {"ragged 30976", {9101, 6303, 8801, 6771}, 7168, 2048}};
 
 struct Configuration {
-  const char* name;
+  std::string name;
   GroupedGemmConfig config;
 };
-constexpr Configuration kConfigurations[] = {
-    {"alone", {0, 1}}, {"pairs", {0, 2}}, {"pairs, 112 SMs", {112, 2}}};
+
+std::vector<Configuration> configurations() {
+  std::vector<Configuration> all;
+  for (int tile : {128, 160, 192}) {
+    for (int sharing : {1, 2}) {
+      for (int strip : {8, 16, 32}) {
+        all.push_back({std::to_string(tile) + (sharing == 2 ? " pairs" : " alone") +
+                           ", strips of " + std::to_string(strip),
+                       {0, sharing, tile, strip}});
+      }
+    }
+    all.push_back({std::to_string(tile) + " pairs, 112 SMs", {112, 2, tile, 16}});
+  }
+  return all;
+}
 
 struct Experts {
   int64_t rows = 0, padded = 0;
@@ -231,7 +244,7 @@ void bench_grouped(Report& report, const Operands& data, GemmLt& lt) {
     const int64_t x_bytes = experts.padded * size.k, w_bytes = num_experts * size.n * size.k;
     const std::string product =
         std::string(size.name) + ", " + std::to_string(size.n) + " x " + std::to_string(size.k);
-    for (const Configuration& configuration : kConfigurations) {
+    for (const Configuration& configuration : configurations()) {
       report.row(
           product, std::string("own grouped FP8, ") + configuration.name,
           flops_of(experts.rows, size.n, size.k), [&](int set) {
@@ -253,7 +266,7 @@ void bench_grouped_wgrad(Report& report, const Operands& data, GemmLt& lt) {
     const auto num_experts = static_cast<int>(counts.size());
     const int64_t m = 7168, n = 4096, dy_bytes = m * experts.padded, x_bytes = n * experts.padded;
     const std::string product = "4 x 7168 x 4096, k " + std::to_string(experts.rows);
-    for (const Configuration& configuration : kConfigurations) {
+    for (const Configuration& configuration : configurations()) {
       report.row(
           product, std::string("own grouped FP8 +=, ") + configuration.name,
           flops_of(m, n, experts.rows), [&](int set) {

@@ -20,12 +20,27 @@ struct Case {
   int64_t rows;  // of the buffer; 0: as many as the experts take
 };
 
-class GroupedFiber : public ::testing::TestWithParam<std::tuple<Case, int>> {};
+struct Variant {
+  int sharing, tile_columns;
+};
+
+// Calls run.operator()<sharing, tile_columns>().
+template <class Run>
+void for_variant(const Variant& v, const Run& run) {
+  const auto with_tile = [&]<int kTileN>() {
+    v.sharing == 2 ? run.template operator()<2, kTileN>() : run.template operator()<1, kTileN>();
+  };
+  if (v.tile_columns == 128) with_tile.template operator()<128>();
+  if (v.tile_columns == 160) with_tile.template operator()<160>();
+  if (v.tile_columns == 192) with_tile.template operator()<192>();
+}
+
+class GroupedFiber : public ::testing::TestWithParam<std::tuple<Case, Variant>> {};
 
 constexpr unsigned kBlocks = 4;
 
 TEST_P(GroupedFiber, GemmEqualsReference) {
-  const auto& [shape, sharing] = GetParam();
+  const auto& [shape, variant] = GetParam();
   const ExpertRows layout(shape.counts);
   const int64_t rows = shape.rows > 0 ? shape.rows : layout.rows() + 128,
                 used = std::min(rows, layout.rows());
@@ -43,21 +58,20 @@ TEST_P(GroupedFiber, GemmEqualsReference) {
   }
   std::vector<uint16_t> y(rows * shape.n, 0xffff);
   const int num_blocks = layout.blocks();
-  const CUtensorMap x_map = make_cpu_tensor_map(
-      {TmaType::e4m3, x.q.data(), rows, shape.k, kTileM / sharing, kTileK, true});
-  const CUtensorMap x_scales = make_cpu_tensor_map(
-      {TmaType::f32, x.scales.data(), ceil_div(shape.k, 128), rows, 1, kTileM, false});
-  const CUtensorMap w_map = make_cpu_tensor_map(
-      {TmaType::e4m3, w.data(), experts * shape.n, shape.k, kTileN, kTileK, true});
-  const CUtensorMap y_map =
-      make_cpu_tensor_map({TmaType::bf16, y.data(), rows, shape.n, kGroupRows, kHalfColumns, true});
-  const GemmSizes sizes{
-      static_cast<int>(shape.n), static_cast<int>(shape.k),
-      static_cast<int>(scale_stride(ScaleLayout::blocks_128x128, shape.n, shape.k))};
-  const auto kernel = sharing == 2 ? gemm_kernel<2> : gemm_kernel<1>;
-  fiber::run({kBlocks, kThreads, sizeof(Shared), sharing}, 1, [&] {
-    kernel(x_map, x_scales, w_map, y_map, w_scales.data(), layout.block_expert.data(), &num_blocks,
-           sizes);
+  for_variant(variant, [&]<int kSharing, int kTileN>() {
+    const CUtensorMap x_map = make_cpu_tensor_map(
+        {TmaType::e4m3, x.q.data(), rows, shape.k, kTileM / kSharing, kTileK, true});
+    const CUtensorMap x_scales = make_cpu_tensor_map(
+        {TmaType::f32, x.scales.data(), ceil_div(shape.k, 128), rows, 1, kTileM, false});
+    const CUtensorMap w_map = make_cpu_tensor_map(
+        {TmaType::e4m3, w.data(), experts * shape.n, shape.k, kTileN, kTileK, true});
+    const CUtensorMap y_map = make_cpu_tensor_map(
+        {TmaType::bf16, y.data(), rows, shape.n, kGroupRows, kBoxColumns<kTileN>, true});
+    fiber::run({kBlocks, kThreads, sizeof(Shared<kTileN>), kSharing}, 1, [&] {
+      gemm_kernel<kSharing, kTileN>(x_map, x_scales, w_map, y_map, w_scales.data(),
+                                    layout.block_expert.data(), &num_blocks,
+                                    gemm_sizes<kSharing, kTileN>(shape.n, shape.k, 2));
+    });
   });
 
   const std::vector<float> x_values = x.values(), all = floats_of_bf16(y);
@@ -75,7 +89,7 @@ TEST_P(GroupedFiber, GemmEqualsReference) {
 }
 
 TEST_P(GroupedFiber, WgradAddsReference) {
-  const auto& [shape, sharing] = GetParam();
+  const auto& [shape, variant] = GetParam();
   const int64_t m = shape.k, n = shape.n;
   const ExpertRows layout(shape.counts);
   const int64_t rows = layout.rows() + 128, blocks = rows / 128;
@@ -85,21 +99,22 @@ TEST_P(GroupedFiber, WgradAddsReference) {
   layout.clear_padding(dy);
   layout.clear_padding(x);
   std::vector<float> dw(experts * m * n, 1.0f), want = dw;
-  const CUtensorMap dy_map =
-      make_cpu_tensor_map({TmaType::e4m3, dy.q.data(), m, rows, kTileM / sharing, kTileK, true});
-  const CUtensorMap dy_scales =
-      make_cpu_tensor_map({TmaType::f32, dy.scales.data(), blocks, m, 1, kTileM, false});
-  const CUtensorMap x_map =
-      make_cpu_tensor_map({TmaType::e4m3, x.q.data(), n, rows, kTileN, kTileK, true});
-  const CUtensorMap x_scales =
-      make_cpu_tensor_map({TmaType::f32, x.scales.data(), blocks, n, 1, kTileN, false});
-  const CUtensorMap dw_map =
-      make_cpu_tensor_map({TmaType::f32, dw.data(), experts * m, n, kAddRows, kTileN, false});
-  const WgradSizes sizes{static_cast<int>(m), static_cast<int>(n), static_cast<int>(experts)};
-  const auto kernel = sharing == 2 ? wgrad_kernel<2> : wgrad_kernel<1>;
-  fiber::run({kBlocks, kThreads, sizeof(Shared), sharing}, 2, [&] {
-    kernel(dy_map, dy_scales, x_map, x_scales, dw_map, layout.first_block.data(),
-           layout.end_block.data(), sizes);
+  const WgradSizes sizes{static_cast<int>(m), static_cast<int>(n), static_cast<int>(experts), 2};
+  for_variant(variant, [&]<int kSharing, int kTileN>() {
+    const CUtensorMap dy_map =
+        make_cpu_tensor_map({TmaType::e4m3, dy.q.data(), m, rows, kTileM / kSharing, kTileK, true});
+    const CUtensorMap dy_scales =
+        make_cpu_tensor_map({TmaType::f32, dy.scales.data(), blocks, m, 1, kTileM, false});
+    const CUtensorMap x_map =
+        make_cpu_tensor_map({TmaType::e4m3, x.q.data(), n, rows, kTileN, kTileK, true});
+    const CUtensorMap x_scales =
+        make_cpu_tensor_map({TmaType::f32, x.scales.data(), blocks, n, 1, kTileN, false});
+    const CUtensorMap dw_map =
+        make_cpu_tensor_map({TmaType::f32, dw.data(), experts * m, n, kAddRows, kAddColumns, true});
+    fiber::run({kBlocks, kThreads, sizeof(Shared<kTileN>), kSharing}, 2, [&] {
+      wgrad_kernel<kSharing, kTileN>(dy_map, dy_scales, x_map, x_scales, dw_map,
+                                     layout.first_block.data(), layout.end_block.data(), sizes);
+    });
   });
   const std::vector<float> dy_values = dy.values(), x_values = x.values();
   for (int64_t e = 0; e < experts; e++) {
@@ -120,10 +135,12 @@ INSTANTIATE_TEST_SUITE_P(
                                          Case{"ring_wraps", {900}, 128, 896, 0},
                                          Case{"ragged", {200, 0, 1}, 392, 272, 0},
                                          Case{"rows8", {8}, 256, 576, 8}),
-                       ::testing::Values(1, 2)),
+                       ::testing::Values(Variant{1, 128}, Variant{2, 128}, Variant{1, 160},
+                                         Variant{2, 160}, Variant{1, 192}, Variant{2, 192})),
     [](const auto& info) {
-      return std::string(std::get<0>(info.param).name) +
-             (std::get<1>(info.param) == 2 ? "_pairs" : "_alone");
+      const Variant& v = std::get<1>(info.param);
+      return std::string(std::get<0>(info.param).name) + "_" + std::to_string(v.tile_columns) +
+             (v.sharing == 2 ? "_pairs" : "_alone");
     });
 
 }  // namespace

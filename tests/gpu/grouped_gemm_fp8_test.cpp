@@ -16,7 +16,7 @@ TEST(TileOrder, VisitsEveryTileOnce) {
     for (int num_n : {1, 3, 16}) {
       std::vector<int> visits(num_m * num_n);
       for (int tile = 0; tile < num_m * num_n; tile++) {
-        const auto [m, n] = tile_at(tile, num_m, num_n);
+        const auto [m, n] = tile_at(tile, num_m, num_n, kStripRows);
         ASSERT_TRUE(m >= 0 && m < num_m && n >= 0 && n < num_n)
             << tile << " of " << num_m << " x " << num_n;
         visits[m * num_n + n]++;
@@ -37,12 +37,20 @@ struct Case {
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 
-std::string test_name(const ::testing::TestParamInfo<std::tuple<Case, int>>& info) {
-  return std::string(std::get<0>(info.param).name) +
-         (std::get<1>(info.param) == 2 ? "_pairs" : "_alone");
+constexpr GroupedGemmConfig kConfigs[] = {
+    {.blocks_sharing = 1, .tile_columns = 128}, {.blocks_sharing = 2, .tile_columns = 128},
+    {.blocks_sharing = 1, .tile_columns = 160}, {.blocks_sharing = 2, .tile_columns = 160},
+    {.blocks_sharing = 1, .tile_columns = 192}, {.blocks_sharing = 2, .tile_columns = 192}};
+std::string name_of(const GroupedGemmConfig& config) {
+  return std::to_string(config.tile_columns) + (config.blocks_sharing == 2 ? "_pairs" : "_alone");
 }
 
-class GroupedGemm : public GpuTest, public ::testing::WithParamInterface<std::tuple<Case, int>> {};
+std::string test_name(const ::testing::TestParamInfo<std::tuple<Case, GroupedGemmConfig>>& info) {
+  return std::string(std::get<0>(info.param).name) + "_" + name_of(std::get<1>(info.param));
+}
+
+class GroupedGemm : public GpuTest,
+                    public ::testing::WithParamInterface<std::tuple<Case, GroupedGemmConfig>> {};
 
 TEST_P(GroupedGemm, EqualsReference) {
   const Case& shape = std::get<0>(GetParam());
@@ -76,7 +84,7 @@ TEST_P(GroupedGemm, EqualsReference) {
                       y.data(),
                       block_expert.as<int>(),
                       num_blocks.as<int>()};
-  grouped_gemm_fp8(gemm, {0, std::get<1>(GetParam())}, nullptr);
+  grouped_gemm_fp8(gemm, std::get<1>(GetParam()), nullptr);
   const std::vector<float> all = floats_of_bf16(download<uint16_t>(y));
 
   const std::vector<float> x_values = x.values();
@@ -122,10 +130,11 @@ const Case kGemmCases[] = {
 };
 INSTANTIATE_TEST_SUITE_P(Shapes, GroupedGemm,
                          ::testing::Combine(::testing::ValuesIn(kGemmCases),
-                                            ::testing::Values(1, 2)),
+                                            ::testing::ValuesIn(kConfigs)),
                          test_name);
 
-class GroupedWgrad : public GpuTest, public ::testing::WithParamInterface<std::tuple<Case, int>> {};
+class GroupedWgrad : public GpuTest,
+                     public ::testing::WithParamInterface<std::tuple<Case, GroupedGemmConfig>> {};
 
 TEST_P(GroupedWgrad, AddsReference) {
   const Case& shape = std::get<0>(GetParam());
@@ -154,7 +163,7 @@ TEST_P(GroupedWgrad, AddsReference) {
                              dw.as<float>(),
                              first.as<int>(),
                              end.as<int>()};
-  grouped_wgrad_fp8(gemm, {0, std::get<1>(GetParam())}, nullptr);
+  grouped_wgrad_fp8(gemm, std::get<1>(GetParam()), nullptr);
   const std::vector<float> got = download<float>(dw);
 
   const std::vector<float> dy_values = dy.values(), x_values = x.values();
@@ -177,7 +186,10 @@ TEST_P(GroupedWgrad, AddsReference) {
     };
     EXPECT_EQ(differences(got, want, experts * m, n, layout.blocks(), partial), "");
   } else {
-    EXPECT_LT(calc_diff(got, want), 1e-9);
+    // FP32 rounds each scaled sum of 128 to 2^-24 of its size, and the tensor cores keep fewer bits
+    // of a product's sum: some 2^-14 of its largest term (the DeepSeek-V3 report, 3.3.2). Squared,
+    // and over many independent sums, that is below 2^-26.
+    EXPECT_LT(calc_diff(got, want), 1.5e-8);
   }
 }
 
@@ -195,11 +207,12 @@ const Case kWgradCases[] = {
 };
 INSTANTIATE_TEST_SUITE_P(Shapes, GroupedWgrad,
                          ::testing::Combine(::testing::ValuesIn(kWgradCases),
-                                            ::testing::Values(1, 2)),
+                                            ::testing::ValuesIn(kConfigs)),
                          test_name);
 
 // Large shapes against the plain twins, on the device: random data, every element.
-class GroupedAgainstTwin : public GpuTest, public ::testing::WithParamInterface<int> {};
+class GroupedAgainstTwin : public GpuTest,
+                           public ::testing::WithParamInterface<GroupedGemmConfig> {};
 
 TEST_P(GroupedAgainstTwin, Gemm) {
   const ExpertRows layout({1024, 77, 0, 513});
@@ -222,7 +235,7 @@ TEST_P(GroupedAgainstTwin, Gemm) {
                       y.data(),
                       block_expert.as<int>(),
                       num_blocks.as<int>()};
-  grouped_gemm_fp8(gemm, {0, GetParam()}, nullptr);
+  grouped_gemm_fp8(gemm, GetParam(), nullptr);
   gemm.y = twin.data();
   grouped_gemm_fp8_plain(gemm, nullptr);
   EXPECT_EQ(differences(floats_of_bf16(download<uint16_t>(y)),
@@ -251,16 +264,14 @@ TEST_P(GroupedAgainstTwin, Wgrad) {
                        dw.as<float>(),
                        first.as<int>(),
                        end.as<int>()};
-  grouped_wgrad_fp8(gemm, {0, GetParam()}, nullptr);
+  grouped_wgrad_fp8(gemm, GetParam(), nullptr);
   gemm.dw = twin.as<float>();
   grouped_wgrad_fp8_plain(gemm, nullptr);
   EXPECT_EQ(differences(download<float>(dw), download<float>(twin), 3 * m, n), "");
 }
 
-INSTANTIATE_TEST_SUITE_P(Sharing, GroupedAgainstTwin, ::testing::Values(1, 2),
-                         [](const auto& info) {
-                           return std::string(info.param == 2 ? "pairs" : "alone");
-                         });
+INSTANTIATE_TEST_SUITE_P(Variants, GroupedAgainstTwin, ::testing::ValuesIn(kConfigs),
+                         [](const auto& info) { return name_of(info.param); });
 
 }  // namespace
 }  // namespace strait::cuda

@@ -74,8 +74,7 @@ inline void mbarrier_arrive(uint64_t* barrier) { mbarrier(barrier).add(1, 0); }
 inline void mbarrier_arrive_cluster(uint64_t* barrier, uint32_t rank) {
   mbarrier(in_block(barrier, rank)).add(1, 0);
 }
-template <bool kCluster = false>
-void mbarrier_wait(uint64_t* barrier, uint32_t parity) {
+inline void mbarrier_wait(uint64_t* barrier, uint32_t parity) {
   fiber::wait_until([&] { return mbarrier(barrier).parity() != (parity != 0); });
 }
 
@@ -97,11 +96,12 @@ void for_box(const CUtensorMap& map, uint8_t* box, int inner, int outer, const V
   for (int r = 0; r < m.box_rows; r++) {
     for (int c = 0; c < m.box_cols; c++) {
       int64_t at = (static_cast<int64_t>(r) * m.box_cols + c) * size;
-      // The swizzle changes bits 4-6 of the address by bits 7-9.
+      // The swizzle changes bits 4-6 of the address by bits 7-9; over 64 bytes 4-5 by 7-8.
       if (m.swizzle) {
         const auto address = reinterpret_cast<uintptr_t>(box + at);
-        at +=
-            static_cast<int64_t>(address ^ (address >> 7 & 7) << 4) - static_cast<int64_t>(address);
+        at += static_cast<int64_t>(address ^ (address >> 7 & (m.box_cols * size == 128 ? 7 : 3))
+                                                 << 4) -
+              static_cast<int64_t>(address);
       }
       const bool inside =
           outer + r >= 0 && outer + r < m.rows && inner + c >= 0 && inner + c < m.cols;
@@ -200,7 +200,8 @@ inline std::map<const fiber::Fiber*, std::vector<std::function<void()>>>& produc
   static std::map<const fiber::Fiber*, std::vector<std::function<void()>>> all;
   return all;
 }
-inline void wgmma_64x128x32(float (&d)[64], uint64_t a, uint64_t b, bool accumulate) {
+template <size_t kSums>
+void wgmma_e4m3(float (&d)[kSums], uint64_t a, uint64_t b, bool accumulate) {
   products()[&self()].emplace_back([&d, a, b, accumulate] {
     const int thread = self().thread % 128, row = thread / 32 * 16 + thread % 32 / 4,
               column = thread % 4 * 2;
@@ -209,7 +210,7 @@ inline void wgmma_64x128x32(float (&d)[64], uint64_t a, uint64_t b, bool accumul
       for (int i = 0; i < 256; i++) values[i] = from_e4m3(static_cast<uint8_t>(i));
       return values;
     }();
-    for (int i = 0; i < 64; i++) {
+    for (int i = 0; i < static_cast<int>(kSums); i++) {
       const int r = row + i / 2 % 2 * 8, c = i / 4 * 8 + column + i % 2;
       float sum = accumulate ? d[i] : 0;
       for (int k = 0; k < kWgmmaK; k++)

@@ -80,7 +80,7 @@ __global__ __cluster_dims__(2, 1, 1) void multicast_kernel(const __grid_constant
   // Twice, so that the second load waits for both blocks' readers.
   for (int round = 0; round < 2; round++) {
     if (threadIdx.x == 0) {
-      ptx::mbarrier_wait<true>(&empty, (round & 1) ^ 1);
+      ptx::mbarrier_wait(&empty, (round & 1) ^ 1);
       ptx::mbarrier_arrive_expect(&full, 64 * 128);
       ptx::tma_load_multicast(&map, &full, box + rank * 32 * 128, 0, round * 64 + rank * 32, 3);
     }
@@ -116,7 +116,7 @@ TEST_F(Ptx, MulticastBringsBothHalvesToBothBlocks) {
 }
 
 // One 64 x 128 x 128 product from shared memory that TMA filled; sums in the order of
-// wgmma_64x128x32's comment.
+// wgmma_e4m3's comment.
 __global__ void wgmma_kernel(const __grid_constant__ CUtensorMap a,
                              const __grid_constant__ CUtensorMap b, int num_steps, float* out) {
   extern __shared__ __align__(1024) uint8_t tiles[];
@@ -139,8 +139,8 @@ __global__ void wgmma_kernel(const __grid_constant__ CUtensorMap a,
   for (int i = 0; i < 64; i++) ptx::pin(sums[i]);
   ptx::wgmma_fence();
   for (int step = 0; step < num_steps; step++) {
-    ptx::wgmma_64x128x32(sums, ptx::wgmma_operand(tiles) + step * ptx::kWgmmaKStep,
-                         ptx::wgmma_operand(tiles + 64 * 128) + step * ptx::kWgmmaKStep, step > 0);
+    ptx::wgmma_e4m3(sums, ptx::wgmma_operand(tiles) + step * ptx::kWgmmaKStep,
+                    ptx::wgmma_operand(tiles + 64 * 128) + step * ptx::kWgmmaKStep, step > 0);
   }
   ptx::wgmma_commit();
 #pragma unroll

@@ -14,15 +14,17 @@
 
 #include <cstdint>
 
-namespace strait::cuda {
+#include "core/ops/cuda/expert_blocks.h"
 
-constexpr int kExpertAlignment = 128;
+namespace strait::cuda {
 
 // How a launch uses the chip.
 struct GroupedGemmConfig {
   int num_sms = 0;         // at most so many multiprocessors; 0: all
   int blocks_sharing = 2;  // 2: pairs of blocks load their common operand once (multicast); 1:
                            // every block for itself
+  int tile_columns = 128;  // of a tile of the result: 128, 160 or 192
+  int strip_rows = 16;     // core/ops/cuda/tile_order.h
 };
 
 // Forward and input gradient: y[r] = x[r] w[expert of r]^T, BF16. For the input gradient w is the

@@ -57,9 +57,12 @@ CUtensorMap make_tensor_map(const TmaMatrix& m) {
   require(reinterpret_cast<uintptr_t>(m.data) % 16 == 0, "data not at a multiple of 16 bytes");
   require(m.box_rows >= 1 && m.box_rows <= 256 && m.box_cols >= 1 && m.box_cols <= 256,
           "a box of " + std::to_string(m.box_rows) + " x " + std::to_string(m.box_cols));
-  require(
-      !m.swizzle || m.box_cols * info.bytes == 128,
-      "a swizzled box row of " + std::to_string(m.box_cols * info.bytes) + " bytes; it takes 128");
+  const int box_row_bytes = m.box_cols * info.bytes;
+  require(!m.swizzle || box_row_bytes == 128 || box_row_bytes == 64,
+          "a swizzled box row of " + std::to_string(box_row_bytes) + " bytes; it takes 64 or 128");
+  const CUtensorMapSwizzle swizzle = !m.swizzle             ? CU_TENSOR_MAP_SWIZZLE_NONE
+                                     : box_row_bytes == 128 ? CU_TENSOR_MAP_SWIZZLE_128B
+                                                            : CU_TENSOR_MAP_SWIZZLE_64B;
 
   static const PFN_cuTensorMapEncodeTiled_v12000 encode = encode_function();
   CUtensorMap map{};
@@ -70,9 +73,8 @@ CUtensorMap make_tensor_map(const TmaMatrix& m) {
   const cuuint32_t steps[2] = {1, 1};
   const CUresult status =
       encode(&map, info.type, 2, const_cast<void*>(m.data), sizes, strides, box, steps,
-             CU_TENSOR_MAP_INTERLEAVE_NONE,
-             m.swizzle ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_NONE,
-             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+             CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (status != CUDA_SUCCESS) {
     throw_device_error("cuTensorMapEncodeTiled", __FILE__, __LINE__,
                        "driver error " + std::to_string(status));

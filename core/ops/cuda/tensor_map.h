@@ -16,8 +16,8 @@ struct TmaMatrix {
   const void* data = nullptr;      // REQUIRES: a multiple of 16 bytes
   int64_t rows = 0, cols = 0;      // REQUIRES: > 0, and cols * size of an element a multiple of 16
   int box_rows = 0, box_cols = 0;  // REQUIRES: 1..256
-  bool swizzle =
-      false;  // the 128-byte swizzle in shared memory; REQUIRES: a row of the box is 128 bytes
+  // The swizzle in shared memory that is as wide as a row of the box. REQUIRES: 64 or 128 bytes.
+  bool swizzle = false;
 };
 
 // Throws InternalError, naming the field, where a requirement is not met, and DeviceError where

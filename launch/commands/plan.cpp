@@ -133,15 +133,18 @@ int run_plan(const PlanOptions& options) {
       .planner = &planner, .question = question_of(options, planner), .top = options.top};
   std::optional<PlannedStep> asked, best;
   std::optional<Search> search;
+  std::string broken_rule;  // by the recipe's layout
   try {
     asked = planner.plan(layout_of(planner.recipe()));
     report.asked = &*asked;
   } catch (const RecipeError& error) {
     if (options.no_search) throw;
-    report.why_not_asked = std::string("does not fit\n") + error.what();
+    broken_rule = error.what();
+    report.why_not_asked = "does not fit\n" + broken_rule;
   }
   if (!options.no_search) {
     search = searched(planner);
+    if (search->num_looked_at == 0 && !broken_rule.empty()) throw RecipeError(broken_rule);
     report.search = &*search;
     if (!search->fitting.empty()) {
       best = planner.plan(search->fitting.front().layout);

@@ -19,12 +19,14 @@
 namespace strait::cuda {
 
 // How a launch uses the chip.
+// Defaults: the fastest forward on an H200 (tests/gpu/README.md); weight gradients want 192
+// columns.
 struct GroupedGemmConfig {
   int num_sms = 0;         // at most so many multiprocessors; 0: all
-  int blocks_sharing = 2;  // 2: pairs of blocks load their common operand once (multicast); 1:
+  int blocks_sharing = 1;  // 2: pairs of blocks load their common operand once (multicast); 1:
                            // every block for itself
   int tile_columns = 128;  // of a tile of the result: 128, 160 or 192
-  int strip_rows = 16;     // core/ops/cuda/tile_order.h
+  int strip_rows = 8;      // core/ops/cuda/tile_order.h
 };
 
 // Forward and input gradient: y[r] = x[r] w[expert of r]^T, BF16. For the input gradient w is the

@@ -38,7 +38,7 @@ struct Scoped {
   ~Scoped() {
     if (id >= 0) close(id);
   }
-  operator hid_t() const { return id; }
+  operator hid_t() const { return id; }  // NOLINT(google-explicit-constructor): used as the id
 };
 
 // HDF5's innermost reason, the first an upward walk meets. Low-level drivers put the system's words

@@ -17,7 +17,10 @@ MaxViolation max_violation(std::span<const int64_t> counts, int64_t num_experts)
     result.mean += violation;
     result.worst_layer = std::max(result.worst_layer, violation);
   }
-  if (!counts.empty()) result.mean /= static_cast<double>(counts.size() / experts);
+  if (!counts.empty()) {
+    const size_t layers = counts.size() / experts;
+    result.mean /= static_cast<double>(layers);
+  }
   return result;
 }
 

@@ -20,6 +20,7 @@ std::vector<StatePiece> state_of(Engine& engine, bool with_bias) {
 
 std::vector<checkpoint::Piece> stored_pieces(const std::vector<StatePiece>& state) {
   std::vector<checkpoint::Piece> pieces;
+  pieces.reserve(state.size());
   for (const StatePiece& piece : state)
     pieces.push_back({.name = piece.name,
                       .kind = name_of(piece.kind),

@@ -208,6 +208,7 @@ void run_ranks(LocalWorld& world, const std::function<void(Rank, Comm&)>& fn) {
   std::mutex mutex;
   std::vector<std::exception_ptr> errors;
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<size_t>(world.size()));
   for (int rank = 0; rank < world.size(); ++rank)
     threads.emplace_back([&, rank] {
       const std::unique_ptr<Comm> comm = world.comm({rank});

@@ -50,6 +50,7 @@ class Transport {
   virtual std::chrono::milliseconds idle_poll() const { return std::chrono::milliseconds(0); }
   // Called once by a transport that learns of arrivals without being asked, from any thread; null
   // detaches.
+  // NOLINTNEXTLINE(performance-unnecessary-value-param): those that override it keep it
   virtual void set_wake(std::function<void()> /*wake*/) {}
   // This rank has failed and will not call send, receive, done or progress again.
   virtual void abandon(const std::string& /*why*/) {}

@@ -60,7 +60,7 @@ OperationPtr exchange_rows(const Channel& channel, const Tensor& send,
 }  // namespace
 
 ExpertExchange::ExpertExchange(const ExchangeSettings& settings, std::shared_ptr<Value> x,
-                               Tensor ids, const Tensor& weights)
+                               const Tensor& ids, const Tensor& weights)
     : settings_(settings),
       num_ranks_(settings.num_ranks),
       self_(settings.rank_index),

@@ -38,7 +38,7 @@ struct ExchangeSettings {
 class ExpertExchange {
  public:
   // Compute thread. Plans the route and packs the rows of x. ids, weights [T, K].
-  ExpertExchange(const ExchangeSettings& settings, std::shared_ptr<Value> x, Tensor ids,
+  ExpertExchange(const ExchangeSettings& settings, std::shared_ptr<Value> x, const Tensor& ids,
                  const Tensor& weights);
   ~ExpertExchange();
   ExpertExchange(const ExpertExchange&) = delete;

@@ -84,6 +84,7 @@ bool better(const Rated& one, const Rated& other) {
 
 std::vector<int> extra_forwards(int num_positions, int per_position, int all) {
   std::vector<int> extra;
+  extra.reserve(static_cast<size_t>(num_positions));
   for (int position = 0; position < num_positions; ++position)
     extra.push_back(per_position * (num_positions - 1 - position) + all);
   return extra;

@@ -37,6 +37,7 @@ Schedule forward_only(const Schedule& schedule) {
 std::vector<Program> boundary_alone(const StepShape& shape, bool commits) {
   check_shape(shape);
   std::vector<Program> programs;
+  programs.reserve(shape.buckets.size());
   for (int position = 0; position < static_cast<int>(shape.buckets.size()); ++position)
     programs.push_back(
         add_waiting_edges(shape, add_boundary(shape, commits, Program{.position = position})));

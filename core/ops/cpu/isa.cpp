@@ -1,5 +1,6 @@
 #include "core/ops/cpu/isa.h"
 
+#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -20,7 +21,11 @@ namespace {
 // Linux saves tiles only for processes that asked for them. Old kernels, hypervisors that hide
 // tiles and signal stacks too small to save them all make this fail.
 bool may_use_tiles() {
-  if (!__builtin_cpu_supports("amx-tile") || !__builtin_cpu_supports("amx-bf16")) return false;
+  // By number: not every compiler has these names.
+  constexpr unsigned kAmxBf16 = 1U << 22, kAmxTile = 1U << 24;
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
+  if ((edx & kAmxBf16) == 0 || (edx & kAmxTile) == 0) return false;
   constexpr long kArchReqXcompPerm = 0x1023, kTileData = 18;
   return ::syscall(SYS_arch_prctl, kArchReqXcompPerm, kTileData) == 0;
 }

@@ -418,23 +418,20 @@ TEST(PeakUse, LiveChunksOfSchedules) {
   }
 }
 
-// As large as DeepSeek-V3's step: 16 positions, 120 micro-batches, 64 layers.
-TEST(Validate, IsFast) {
+// 16 positions, 120 micro-batches, 64 layers.
+TEST(Validate, StepsAsLargeAsDeepSeekV3s) {
   Step step("dualpipe", 16, 120, {.layers_per_stage = 4});
-  size_t num_tasks = 0;
-  for (const Program& program : step.programs) num_tasks += program.tasks.size();
-  const auto seconds_of = [&] {
+  const auto problems = [&] {
     const auto start = std::chrono::steady_clock::now();
-    const size_t problems = step.problems().size();
-    const double seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    fmt::print("{} tasks, {} problems: {:.0f} ms\n", num_tasks, problems, seconds * 1e3);
-    return seconds;
+    const size_t found = step.problems().size();
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    fmt::print("{} problems: {:.1f} s\n", found, seconds.count());
+    return found;
   };
-  EXPECT_LT(seconds_of(), 5);
+  EXPECT_EQ(problems(), 0U);
   for (Program& program : step.programs)  // the worst case: nothing waits for anything
     for (Task& task : program.tasks) task.after.clear();
-  EXPECT_LT(seconds_of(), 50);
+  EXPECT_GT(problems(), 0U);
 }
 
 }  // namespace

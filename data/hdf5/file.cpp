@@ -122,6 +122,14 @@ bool exists(hid_t file, const std::string& name) {
   return H5Lexists(file, name.c_str(), H5P_DEFAULT) > 0;
 }
 
+// Of a new file (its root group), group or dataset. Without times the same content has the same
+// bytes.
+hid_t creation_properties(hid_t of) {
+  const hid_t properties = H5Pcreate(of);
+  H5Pset_obj_track_times(properties, false);
+  return properties;
+}
+
 hid_t access_properties() {
   const hid_t properties = H5Pcreate(H5P_FILE_ACCESS);
   H5Pset_fclose_degree(properties, H5F_CLOSE_STRONG);
@@ -299,9 +307,10 @@ File File::create(const std::string& path) {
   state->path = path;
   state->writable = true;
   state->owner->run([&] {
+    const Scoped creation(creation_properties(H5P_FILE_CREATE), H5Pclose);
     const Scoped access(access_properties(), H5Pclose);
     state->id =
-        checked(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access), *state, "creating");
+        checked(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, creation, access), *state, "creating");
   });
   return File(std::move(state));
 }
@@ -352,8 +361,9 @@ std::vector<std::string> File::children(const std::string& group) const {
 
 void File::create_group(const std::string& name) {
   state_->owner->run([&] {
+    const Scoped creation(creation_properties(H5P_GROUP_CREATE), H5Pclose);
     const Scoped group(
-        checked(H5Gcreate2(live(*state_), name.c_str(), H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT),
+        checked(H5Gcreate2(live(*state_), name.c_str(), H5P_DEFAULT, creation, H5P_DEFAULT),
                 *state_, "creating group " + name),
         H5Gclose);
   });
@@ -371,7 +381,7 @@ Dataset File::create_dataset(const std::string& name, const Layout& layout) {
     if (layout.growing) most[0] = H5S_UNLIMITED;
     const Scoped space(checked(H5Screate_simple(rank, dims.data(), most.data()), *state_, "shape"),
                        H5Sclose);
-    const Scoped properties(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
+    const Scoped properties(creation_properties(H5P_DATASET_CREATE), H5Pclose);
     H5Pset_fill_time(properties, H5D_FILL_TIME_NEVER);
     if (layout.chunk_rows > 0) {
       chunk[0] = static_cast<hsize_t>(layout.chunk_rows);

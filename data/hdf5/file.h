@@ -3,7 +3,7 @@
 // Every call goes through the owner thread (data/hdf5/owner.h), so objects may be used from any
 // thread; one object by one thread at a time. A failed call throws DataError with the file's name
 // and HDF5's innermost reason; a full disk is said in plain words. Names are absolute HDF5 paths
-// ("/train/tokens").
+// ("/train/tokens"). Files hold no times: the same calls write the same bytes.
 #pragma once
 
 #include <cstddef>

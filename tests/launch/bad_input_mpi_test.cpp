@@ -1,5 +1,5 @@
 // What several ranks of the strait binary say to bad input and to the loss of one: once, and with
-// the right exit code of launch/run. As bad_input_test.cpp.
+// the right exit code of launch/run; and how they go on. As bad_input_test.cpp.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <regex>
 
 #include "tests/launch/bad_input_lab.h"
@@ -140,13 +141,47 @@ TEST_F(BadInputMpi, KilledRank) {
   }
 }
 
-TEST_F(BadInputMpi, StopsAfterSaving) {
-  const auto run = start(2, train_new({"train.steps=1000000", "train.save_every=0"}));
-  run->wait_for_output("step ", 1);
-  run->send_signal(SIGTERM);
-  EXPECT_EQ(run->code(), 143) << run->output();
-  EXPECT_EQ(messages(run->output()).size(), 0U) << run->output();
-  EXPECT_FALSE(fs::is_empty("runs/new/checkpoints"));
+// What tells a run's outcome: its last checkpoint, and of metrics.jsonl what does not depend on
+// time.
+std::map<std::string, std::string> outcome(const fs::path& run, const std::string& last) {
+  std::map<std::string, std::string> found;
+  for (const fs::directory_entry& entry : fs::directory_iterator(run / "checkpoints" / last))
+    found[entry.path().filename().string()] = read(entry.path());
+  std::istringstream lines(read(run / "metrics.jsonl"));
+  for (std::string line; std::getline(lines, line);)
+    found["metrics"] += line.substr(0, line.find("\"tokens\"")) + "\n";
+  return found;
+}
+
+// Ranks are killed and the run is asked to stop; the same command goes on each time, and the end is
+// that of a run that nothing happened to.
+TEST_F(BadInputMpi, InterruptedRunsGoOnBitForBit) {
+  const std::vector<std::string> command =
+      train_new({"parallel.expert=2", "train.precision=bf16", "train.steps=200",
+                 "train.save_every=20", "train.eval_every=80"});
+  EXPECT_EQ(start(2, command)->code(), 0);
+  const auto whole = outcome("runs/new", "step-00000200");
+  EXPECT_EQ(whole.size(), 4U) << "manifest, two shards and metrics";
+  fs::remove_all("runs/new");
+  for (const int victim : {1, 0, -1}) {
+    const auto run = start(2, command);
+    run->wait_for_output("saved ", 2);
+    if (victim >= 0) {
+      kill(process_of_rank(victim), SIGKILL);
+      EXPECT_EQ(run->code(), 4) << run->output();
+    } else {
+      run->send_signal(SIGTERM);  // which launch/run turns into SIGUSR1 to mpirun
+      EXPECT_EQ(run->code(), 143) << run->output();
+      EXPECT_EQ(messages(run->output()).size(), 0U) << run->output();
+    }
+    EXPECT_FALSE(fs::exists("runs/new/checkpoints/step-00000200")) << "came too late to interrupt";
+  }
+  const auto last = start(2, command);
+  EXPECT_EQ(last->code(), 0) << last->output();
+  EXPECT_TRUE(last->says("resumed from")) << last->output();
+  const auto resumed = outcome("runs/new", "step-00000200");
+  for (const auto& [name, content] : whole)
+    EXPECT_TRUE(resumed.contains(name) && resumed.at(name) == content) << name << " differs";
 }
 
 }  // namespace

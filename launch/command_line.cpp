@@ -92,7 +92,7 @@ void add_train(CLI::App& app, Chosen& chosen) {
              o->planned_ranks)
       ->needs(dry_run);
   add_local_ranks(command, o->local_ranks);
-  command->add_flag("--json", o->json, "print lines of JSON");
+  command->add_flag("--json", o->json, "print lines of JSON; what is said besides goes to stderr");
   command->footer(
       "Under mpirun, every process is a rank. The same command again goes on from the newest "
       "checkpoint.\n"
@@ -161,6 +161,7 @@ void add_export(CLI::App& app, Chosen& chosen) {
   command->add_option("--dtype", o->dtype, "of the weights")
       ->capture_default_str()
       ->check(CLI::IsMember({"bf16", "fp32"}));
+  command->add_flag("--json", o->json, "print JSON");
 }
 
 void add_verify(CLI::App& app, Chosen& chosen) {

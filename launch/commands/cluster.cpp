@@ -65,7 +65,7 @@ Json json_of(Cluster& cluster) {
 }
 
 void print_json(const Json& json) {
-  fmt::print("{}\n", json.dump(2, ' ', false, Json::error_handler_t::replace));
+  fmt::print("{}\n", json.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
 std::string percent(double share) { return fmt::format("{:.2g}%", 100 * share); }

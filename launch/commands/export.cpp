@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "data/huggingface/model_folder.h"
@@ -66,6 +67,15 @@ int run_export(const ExportOptions& options) {
   const huggingface::ModelFolderReader written(options.to);
   int64_t bytes = 0;
   for (const auto& [name, tensor] : written.tensors()) bytes += tensor.bytes;
+  if (options.json) {
+    const nlohmann::ordered_json json = {{"model", source.path()},
+                                         {"folder", options.to},
+                                         {"tensors", written.tensors().size()},
+                                         {"bytes", bytes},
+                                         {"dtype", options.dtype}};
+    fmt::print("{}\n", json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+    return 0;
+  }
   fmt::print("exported {} to {}: {} tensors, {} of {} weights\n", source.path(), options.to,
              written.tensors().size(), bytes_text(static_cast<double>(bytes)), options.dtype);
   return 0;

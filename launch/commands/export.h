@@ -9,6 +9,7 @@ struct ExportOptions {
   std::string from = {};  // a checkpoint, a run (its newest checkpoint), or a Hugging Face folder
   std::string to = {};    // the new folder
   std::string dtype = "bf16";  // or "fp32"; selection biases stay FP32
+  bool json = false;
 };
 
 // Writes config.json, the weights with the MTP module and the selection biases, and the tokenizer's

@@ -16,9 +16,9 @@ namespace {
 constexpr int kStopped = 143;
 
 // Where the line does not arrive, a full disk say, training goes on: main() tells at the end.
-void print_line(const std::string& line) {
-  std::fputs((line + "\n").c_str(), stdout);
-  std::fflush(stdout);
+void print_line(const std::string& line, std::FILE* stream = stdout) {
+  std::fputs((line + "\n").c_str(), stream);
+  std::fflush(stream);
 }
 
 std::string headline(const Recipe& recipe, const Comm& comm, const std::string& folder) {
@@ -52,12 +52,17 @@ int run_train(const TrainOptions& options) {
     }
     const std::string folder =
         options.run_folder.empty() ? recipe.run.dir + "/" + recipe.run.name : options.run_folder;
-    if (first && !options.json) print_line(headline(recipe, comm, folder));
+    // With --json, stdout is nothing but JSON.
+    const auto say = [&options](const std::string& line) {
+      print_line(line, options.json ? stderr : stdout);
+    };
+    if (first) say(headline(recipe, comm, folder));
     TrainerOptions trainer_options{.run_folder = folder,
                                    .json = options.json,
                                    .stop_requested = {},
                                    .watch_tasks = {},
-                                   .print = print_line};
+                                   .print = [](const std::string& line) { print_line(line); },
+                                   .say = say};
     trainer_options.stop_requested = [&stop, watch, first, &options] {
       const bool asks_here = options.local_ranks <= 1 || first;  // threads share one signal
       return asks_here && stop.requested() && !(watch != nullptr && watch->lost());
@@ -69,7 +74,7 @@ int run_train(const TrainOptions& options) {
     Trainer trainer(recipe, comm, std::move(trainer_options));
     const Outcome outcome = trainer.run();
     if (outcome == Outcome::finished) return 0;
-    if (first) print_line("stopped as asked; the same command goes on from here");
+    if (first) say("stopped as asked; the same command goes on from here");
     return kStopped;
   });
 }

@@ -146,7 +146,7 @@ void Trainer::resume() {
   }
   if (!damaged.empty() && started_ == 0)
     throw DataError(root + ": no checkpoint can be read; move them away to start anew: " + damaged);
-  if (!damaged.empty()) print("warning: skipped damaged checkpoints: " + damaged);
+  if (!damaged.empty()) say("warning: skipped damaged checkpoints: " + damaged);
   if (started_ == 0) engine_->initialise(static_cast<uint64_t>(recipe_.train.seed));
   together(comm_, [&] {
     if (!folder_) return;
@@ -155,9 +155,9 @@ void Trainer::resume() {
         to_yaml(recipe_));  // not earlier: a recipe that cannot go on must not replace the run's
   });
   if (started_ == 0) return;
-  print(fmt::format("resumed from {} after step {}", checkpoint::step_folder(root, started_),
-                    started_));
-  if (!changes.empty()) print("changed since it was saved: " + changes);
+  say(fmt::format("resumed from {} after step {}", checkpoint::step_folder(root, started_),
+                  started_));
+  if (!changes.empty()) say("changed since it was saved: " + changes);
 }
 
 // What the recipe says differently from the one the checkpoint was saved with, but for the model,
@@ -301,8 +301,8 @@ void Trainer::save() {
   saved_step_ = started_;
   if (first_rank_ && recipe_.train.keep_checkpoints > 0)
     checkpoint::prune(root, static_cast<int>(recipe_.train.keep_checkpoints));
-  print(fmt::format("saved {} ({} in {:.1f} s)", checkpoint::step_folder(root, started_),
-                    bytes_text(static_cast<double>(bytes)), seconds_since(start)));
+  say(fmt::format("saved {} ({} in {:.1f} s)", checkpoint::step_folder(root, started_),
+                  bytes_text(static_cast<double>(bytes)), seconds_since(start)));
 }
 
 void Trainer::report_memory() {
@@ -313,7 +313,11 @@ void Trainer::report_memory() {
 }
 
 void Trainer::print(const std::string& line) {
-  if (first_rank_ && options_.print && !(options_.json && line[0] != '{')) options_.print(line);
+  if (first_rank_ && options_.print) options_.print(line);
+}
+
+void Trainer::say(const std::string& line) {
+  if (first_rank_ && options_.say) options_.say(line);
 }
 
 void Trainer::write(const std::string& line, const std::string& json) {

@@ -18,11 +18,12 @@ namespace strait {
 
 struct TrainerOptions {
   std::string run_folder;
-  bool json = false;                     // lines of JSON instead of text
+  bool json = false;                     // figures as lines of JSON instead of text
   std::function<bool()> stop_requested;  // asked once a step; null: never
   std::function<void(int64_t step, const Task& task)>
       watch_tasks;                                     // of the compute lane; may be null
-  std::function<void(const std::string& line)> print;  // on rank 0
+  std::function<void(const std::string& line)> print;  // figures, on rank 0
+  std::function<void(const std::string& line)> say;    // what happened, on rank 0
 };
 
 enum class Outcome { finished, stopped };
@@ -49,6 +50,7 @@ class Trainer {
   void evaluate();
   void save();
   void print(const std::string& line);
+  void say(const std::string& line);
   void write(const std::string& line, const std::string& json);
   double lr_of_last_step() const;
   void settle();

@@ -76,10 +76,13 @@ class TrainerTest : public testing::Test {
     lines_.clear();
     run_ranks(ranks, [&](Rank rank, Comm& comm) {
       int asked = 0;
-      TrainerOptions options{
-          .run_folder = run_folder(run), .stop_requested = {}, .watch_tasks = {}, .print = {}};
+      TrainerOptions options{.run_folder = run_folder(run),
+                             .stop_requested = {},
+                             .watch_tasks = {},
+                             .print = {},
+                             .say = {}};
       options.stop_requested = [&] { return rank.value == ranks - 1 && ++asked == stop_after; };
-      options.print = [&](const std::string& line) { lines_ += line + "\n"; };
+      options.print = options.say = [&](const std::string& line) { lines_ += line + "\n"; };
       try {
         Trainer trainer(recipe, comm, std::move(options));
         const Outcome mine = trainer.run();
@@ -210,7 +213,8 @@ TEST_F(TrainerTest, NumbersThatAreNotFiniteStopTheRun) {
                                            {.run_folder = run_folder("run"),
                                             .stop_requested = {},
                                             .watch_tasks = {},
-                                            .print = {}});
+                                            .print = {},
+                                            .say = {}});
                            Engine& engine = trainer.engine();
                            if (rank.value == 1) engine.buckets()[1].master.data<float>()[0] = NAN;
                            engine.load_weights();

@@ -187,6 +187,13 @@ Engine::Evaluation Engine::evaluate(const std::vector<int32_t>& windows) {
     std::memset(expert_counts_.raw(), 0, static_cast<size_t>(expert_counts_.bytes()));
   }
   sums_ = saved;
+  // What a training step's backward lets go of.
+  embed_segment_.reset();
+  embedded_ = {};
+  main_head_ = {};
+  mtp_head_ = {};
+  mtp_input_ = {};
+  targets_ = mtp_targets_ = next_ids_ = {};
   return result;
 }
 

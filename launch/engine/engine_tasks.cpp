@@ -24,6 +24,7 @@ void Engine::embed(const Task& task) {
     embed_segment_->backward({{embedded_, std::exchange(d_hidden_, {})}});
     embed_segment_.reset();
     embedded_ = {};
+    targets_ = mtp_targets_ = next_ids_ = {};
     return;
   }
   const int64_t length = settings_.sequence_length, count = settings_.micro_batch;

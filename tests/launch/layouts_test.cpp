@@ -33,6 +33,15 @@ struct Outcome {
   std::vector<float> bias;
 };
 
+std::vector<int32_t> windows_of(const Engine& engine, Rank rank) {
+  std::vector<int32_t> windows;
+  const int64_t mine = engine.windows_per_step();
+  for (int64_t sequence = rank.value * mine; sequence < (rank.value + 1) * mine; ++sequence)
+    for (int64_t i = 0; i < engine.window_tokens(); ++i)
+      windows.push_back(static_cast<int32_t>((sequence * 31 + i * i * 7 + i * sequence) % 64));
+  return windows;
+}
+
 Outcome run_layout(int world, int expert) {
   Outcome outcome;
   std::mutex mutex;
@@ -41,11 +50,7 @@ Outcome run_layout(int world, int expert) {
     const Mesh mesh(world, 1, expert);
     Engine engine(settings, mesh, rank, &comm, Device::cpu);
     engine.initialise(7);
-    std::vector<int32_t> windows;
-    const int64_t mine = engine.windows_per_step();
-    for (int64_t sequence = rank.value * mine; sequence < (rank.value + 1) * mine; ++sequence)
-      for (int64_t i = 0; i < engine.window_tokens(); ++i)
-        windows.push_back(static_cast<int32_t>((sequence * 31 + i * i * 7 + i * sequence) % 64));
+    const std::vector<int32_t> windows = windows_of(engine, rank);
     const auto collect = [&](std::map<std::string, std::vector<float>>& into, bool gradients) {
       std::lock_guard lock(mutex);
       for (const Bucket& bucket : engine.buckets()) {
@@ -105,6 +110,24 @@ TEST_P(Layouts, SameBitsTwice) {
   const Outcome a = run_layout(world, expert), b = run_layout(world, expert);
   EXPECT_EQ(a.masters, b.masters);
   EXPECT_EQ(a.second.nll, b.second.nll);
+}
+
+TEST_P(Layouts, EvaluationsAndStepsLeaveNoMemoryBehind) {
+  const auto [world, expert] = GetParam();
+  run_ranks(world, [&, world = world, expert = expert](Rank rank, Comm& comm) {
+    Engine engine(settings_for(world), Mesh(world, 1, expert), rank, &comm, Device::cpu);
+    engine.initialise(7);
+    const std::vector<int32_t> windows = windows_of(engine, rank);
+    const std::vector<int32_t> one(windows.begin(), windows.begin() + engine.window_tokens());
+    const auto live = engine.ctx().memory().live().bytes;  // by purpose
+    engine.evaluate(one);
+    EXPECT_EQ(engine.ctx().memory().live().bytes, live);
+    engine.run_step(windows, 0);
+    engine.settle(1e-3);
+    EXPECT_EQ(engine.ctx().memory().live().bytes, live);
+    engine.evaluate(one);
+    EXPECT_EQ(engine.ctx().memory().live().bytes, live);
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(Local, Layouts,

@@ -1,5 +1,7 @@
 #include "launch/trainer/state.h"
 
+#include <algorithm>
+
 #include "data/checkpoint/folder.h"
 #include "data/checkpoint/shard.h"
 #include "launch/trainer/agree.h"
@@ -29,6 +31,27 @@ std::vector<checkpoint::Piece> stored_pieces(const std::vector<StatePiece>& stat
                       .dtype = piece.dtype,
                       .values = piece.values});
   return pieces;
+}
+
+// Moments are FP32 or BF16 as the recipe says now, whatever was saved: FP32 holds what was BF16
+// exactly, BF16 is rounded to from FP32.
+void load_piece(checkpoint::Reader& reader, const StatePiece& piece) {
+  const std::string kind = name_of(piece.kind);
+  const auto count = static_cast<size_t>(piece.count);
+  if (piece.dtype == DType::f32)
+    return reader.read(piece.name, kind, piece.offset,
+                       std::span(reinterpret_cast<float*>(piece.values), count));
+  const std::span out(reinterpret_cast<bfloat16*>(piece.values), count);
+  if (!reader.has(piece.name, kind) || reader.dtype(piece.name, kind) != DType::f32)
+    return reader.read(piece.name, kind, piece.offset, out);
+  constexpr size_t kBlock = 1 << 16;
+  std::vector<float> block;
+  for (size_t done = 0; done < count; done += block.size()) {
+    block.resize(std::min(kBlock, count - done));
+    reader.read(piece.name, kind, piece.offset + static_cast<int64_t>(done),
+                std::span<float>(block));
+    std::ranges::transform(block, out.begin() + static_cast<std::ptrdiff_t>(done), to_bfloat16);
+  }
 }
 
 }  // namespace
@@ -91,16 +114,7 @@ int64_t save_checkpoint(Engine& engine, Comm& comm, const std::string& root,
 
 void load_checkpoint(Engine& engine, Comm& comm, checkpoint::Reader& reader) {
   together(comm, [&] {
-    for (const StatePiece& piece : state_of(engine, true)) {
-      const auto count = static_cast<size_t>(piece.count);
-      if (piece.dtype == DType::f32) {  // what was stored as BF16 can be read too
-        reader.read(piece.name, name_of(piece.kind), piece.offset,
-                    std::span(reinterpret_cast<float*>(piece.values), count));
-      } else {
-        reader.read(piece.name, name_of(piece.kind), piece.offset,
-                    std::span(reinterpret_cast<bfloat16*>(piece.values), count));
-      }
-    }
+    for (const StatePiece& piece : state_of(engine, true)) load_piece(reader, piece);
   });
   engine.set_committed_steps(reader.manifest().step);
   engine.load_weights();

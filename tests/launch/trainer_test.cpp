@@ -170,6 +170,31 @@ TEST_F(TrainerTest, ACheckpointContinuesOnOtherLayouts) {
   EXPECT_GT(distance(state("four", 4), state("four", 6)), 1e-4);
 }
 
+// FP32 moments become BF16, and BF16 ones FP32, when a run goes on with the other.
+TEST_F(TrainerTest, MomentsAreConvertedWhenTheirDtypeChanges) {
+  const auto run = [&](const std::string& name, const std::string& dtype, int64_t steps) {
+    train(recipe({"optimizer.moments_dtype=" + dtype, "train.eval_every=0", "parallel.expert=2",
+                  "schedule.kind=constant", "train.steps=" + std::to_string(steps)}),
+          name, 2);
+  };
+  run("fp32", "fp32", 6);
+  const std::map<std::string, DType> dtypes = {{"fp32", DType::f32}, {"bf16", DType::bf16}};
+  for (const auto& [before, _] : dtypes) {
+    for (const auto& [after, stored_after] : dtypes) {
+      if (before == after) continue;
+      run(before + " to " + after, before, 4);
+      run(before + " to " + after, after, 6);
+      EXPECT_NE(lines_.find("optimizer.moments_dtype: " + before + " -> " + after),
+                std::string::npos)
+          << lines_;
+      EXPECT_LE(distance(state(before + " to " + after, 6), state("fp32", 6)), 1e-3);
+      const checkpoint::Reader reader(step(before + " to " + after, 6));
+      const std::string tensor = reader.manifest().model.tensors.front().name;
+      EXPECT_EQ(reader.dtype(tensor, checkpoint::kSecondMoment), stored_after);
+    }
+  }
+}
+
 TEST_F(TrainerTest, KeepsAndSavesAsAsked) {
   train(recipe({"train.save_every=2", "train.keep_checkpoints=2"}), "run", 1);
   EXPECT_FALSE(fs::exists(step("run", 4)));

@@ -67,12 +67,17 @@ void add_threads(CLI::App* command, int& threads) {
              threads);
 }
 
-void add_local_ranks(CLI::App* command, int& ranks) {
+void add_ranks(CLI::App* command, RankOptions& ranks) {
   add_number(command,
              {.name = "--local-ranks",
               .range = between(1, 256),
               .doc = "run so many ranks as threads of this process"},
-             ranks);
+             ranks.local_ranks);
+  add_number(command,
+             {.name = "--ranks-per-node",
+              .range = between(1, 1 << 20),
+              .doc = "take every so many ranks for a node (default: those of a host)"},
+             ranks.ranks_per_node);
 }
 
 void add_train(CLI::App& app, Chosen& chosen) {
@@ -91,7 +96,7 @@ void add_train(CLI::App& app, Chosen& chosen) {
               .doc = "of a dry run: plan for so many ranks"},
              o->planned_ranks)
       ->needs(dry_run);
-  add_local_ranks(command, o->local_ranks);
+  add_ranks(command, o->ranks);
   command->add_flag("--json", o->json, "print lines of JSON; what is said besides goes to stderr");
   command->footer(
       "Under mpirun, every process is a rank. The same command again goes on from the newest "
@@ -181,7 +186,7 @@ void add_verify(CLI::App& app, Chosen& chosen) {
               .doc = "steps of a run from the start that is shown beside one rank's",
               .show_default = true},
              o->free_steps);
-  add_local_ranks(command, o->local_ranks);
+  add_ranks(command, o->ranks);
   command->add_flag("--json", o->json, "print JSON");
   command->footer(
       "Under mpirun, every process is a rank; rank 0 also computes the whole batch by itself. Uses "

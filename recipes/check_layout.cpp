@@ -129,7 +129,6 @@ void check_trainable(const Recipe& recipe, Rules& rules) {
   only(parallel.chunks <= 1, "parallel.chunks", parallel.chunks, 1);
   only(!parallel.pairs, "parallel.pairs", parallel.pairs, false);
   only(parallel.waves == 1, "parallel.waves", parallel.waves, 1);
-  only(parallel.exchange == "flat", "parallel.exchange", parallel.exchange, "flat");
   rules.require(recipe.train.batch_ramp.from == 0, "train.batch_ramp",
                 "ramps are planned, not trained, yet: strait plan; leave it out to train");
   only(recipe.train.precision != "fp8", "train.precision", recipe.train.precision, "bf16");

@@ -28,10 +28,9 @@ void check_index(const char* op, const Tensor& index, int64_t rows) {
 }
 
 // Returns the largest number of entries of an output row.
-int64_t check_entries(const char* op, const TreeEntries& entries, ExpertRange range,
+int64_t check_entries(const char* op, const TreeEntrySpans& entries, ExpertRange range,
                       int64_t num_rows) {
-  const auto offsets = entries.offsets.span<int32_t>(), experts = entries.experts.span<int32_t>(),
-             rows = entries.rows.span<int32_t>();
+  const auto [offsets, experts, rows] = entries;
   if (offsets.front() != 0 || offsets.back() != static_cast<int64_t>(experts.size()))
     throw_operand(op, "offsets: expected 0 to " + std::to_string(experts.size()) + ", got " +
                           std::to_string(offsets.front()) + " to " +
@@ -55,6 +54,26 @@ int64_t check_entries(const char* op, const TreeEntries& entries, ExpertRange ra
     }
   }
   return most;
+}
+
+cpu::TreeSum kernel_arguments(const Tensor& rows_RH, const TreeEntrySpans& entries,
+                              ExpertRange range, bool accumulate, const Tensor& out_TH) {
+  return {.rows = cpu::rows_of(rows_RH),
+          .out = cpu::rows_of(out_TH),
+          .offsets = entries.offsets.data(),
+          .experts = entries.experts.data(),
+          .entry_rows = entries.rows.data(),
+          .first = range.first,
+          .last = range.last,
+          .accumulate = accumulate};
+}
+
+// `most`: entries of the output row that has the most.
+void sum_rows(const cpu::TreeSum& arguments, int64_t cols, int64_t most, int64_t begin,
+              int64_t end) {
+  std::vector<float> scratch(static_cast<size_t>(most * cpu::kTreeColumns));
+  std::vector<int> adds(static_cast<size_t>(2 * most));
+  STRAIT_CPU_KERNEL(tree_sum)(arguments, cols, begin, end, scratch.data(), adds.data());
 }
 
 }  // namespace
@@ -111,23 +130,25 @@ void tree_sum(Context& ctx, const Tensor& rows_RH, const TreeEntries& entries, E
                   .bytes = terms * static_cast<double>(size_of(rows_RH.dtype())) +
                            static_cast<double>(out_TH.bytes())};
   ctx.run(cost, [&] {
-    const int64_t most = check_entries(op, entries, range, rows_RH.rows());
-    const auto kernel = STRAIT_CPU_KERNEL(tree_sum);
-    const cpu::TreeSum args{.rows = cpu::rows_of(rows_RH),
-                            .out = cpu::rows_of(out_TH),
-                            .offsets = entries.offsets.data<int32_t>(),
-                            .experts = entries.experts.data<int32_t>(),
-                            .entry_rows = entries.rows.data<int32_t>(),
-                            .first = range.first,
-                            .last = range.last,
-                            .accumulate = accumulate == Accumulate::yes};
+    const TreeEntrySpans spans{entries.offsets.span<int32_t>(), entries.experts.span<int32_t>(),
+                               entries.rows.span<int32_t>()};
+    const int64_t most = check_entries(op, spans, range, rows_RH.rows());
+    const cpu::TreeSum arguments =
+        kernel_arguments(rows_RH, spans, range, accumulate == Accumulate::yes, out_TH);
     const int64_t grain = cpu::row_grain(cols * std::max<int64_t>(1, most));
     ctx.pool().parallel_for(tokens, grain, [&](int64_t begin, int64_t end) {
-      std::vector<float> scratch(static_cast<size_t>(most * cpu::kTreeColumns));
-      std::vector<int> adds(static_cast<size_t>(2 * most));
-      kernel(args, cols, begin, end, scratch.data(), adds.data());
+      sum_rows(arguments, cols, most, begin, end);
     });
   });
+}
+
+void tree_sum_part(const Tensor& rows_RH, const TreeEntrySpans& entries, ExpertRange range,
+                   int64_t begin, int64_t end, const Tensor& out_TH) {
+  int64_t most = 0;
+  for (auto t = static_cast<size_t>(begin); t < static_cast<size_t>(end); ++t)
+    most = std::max<int64_t>(most, entries.offsets[t + 1] - entries.offsets[t]);
+  sum_rows(kernel_arguments(rows_RH, entries, range, false, out_TH), out_TH.cols(), most, begin,
+           end);
 }
 
 }  // namespace strait

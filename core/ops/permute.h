@@ -3,6 +3,8 @@
 // strided.
 #pragma once
 
+#include <span>
+
 #include "core/context.h"
 #include "core/ops/accumulate.h"
 
@@ -40,5 +42,13 @@ struct ExpertRange {
 };
 void tree_sum(Context& ctx, const Tensor& rows_RH, const TreeEntries& entries, ExpertRange range,
               Accumulate accumulate, Tensor& out_TH);
+
+// The same for output rows [begin, end) alone, on the calling thread and billed to nobody: for sums
+// on the way between ranks, which a communication thread makes.
+struct TreeEntrySpans {
+  std::span<const int32_t> offsets, experts, rows;  // as in TreeEntries
+};
+void tree_sum_part(const Tensor& rows_RH, const TreeEntrySpans& entries, ExpertRange range,
+                   int64_t begin, int64_t end, const Tensor& out_TH);
 
 }  // namespace strait

@@ -35,11 +35,16 @@ void leave_exit_code(int code) {
   std::_Exit(code);
 }
 
-int run_under_mpirun(const std::function<int(Comm&, Watch*)>& work) {
+void group_nodes(Comm& comm, int ranks_per_node) {
+  if (ranks_per_node > 0) comm.group_nodes(ranks_per_node);
+}
+
+int run_under_mpirun(int ranks_per_node, const std::function<int(Comm&, Watch*)>& work) {
   std::unique_ptr<Comm> comm;
   std::unique_ptr<Watch> watch;
   try {
     comm = mpi_comm();
+    group_nodes(*comm, ranks_per_node);
     watch = std::make_unique<Watch>(*comm, WatchSettings{.on_loss = print_error});
     const int code = work(*comm, watch.get());
     watch->close();
@@ -66,24 +71,26 @@ void print_error(const std::string& text) {
 }
 
 int report_failure(const std::exception& error) {
-  if (under_mpirun()) run_under_mpirun([](Comm&, Watch*) -> int { throw; });
+  if (under_mpirun()) run_under_mpirun(0, [](Comm&, Watch*) -> int { throw; });
   print_error(message_of(error));
   return exit_code_of(error);
 }
 
-int run_on_ranks(int local_ranks, const std::function<int(Comm&, Watch*)>& work) {
+int run_on_ranks(const RankOptions& options, const std::function<int(Comm&, Watch*)>& work) {
   if (under_mpirun()) {
-    if (local_ranks > 1)
+    if (options.local_ranks > 1)
       throw RecipeError(
           "--local-ranks makes threads of one process, but mpirun has started several processes");
-    return run_under_mpirun(work);
+    return run_under_mpirun(options.ranks_per_node, work);
   }
-  if (local_ranks <= 1) {
+  if (options.local_ranks <= 1) {
     const std::unique_ptr<Comm> comm = self_comm();
+    group_nodes(*comm, options.ranks_per_node);
     return work(*comm, nullptr);
   }
   int code = 0;
-  run_ranks(local_ranks, [&](Rank rank, Comm& comm) {
+  run_ranks(options.local_ranks, [&](Rank rank, Comm& comm) {
+    group_nodes(comm, options.ranks_per_node);
     try {
       const int mine = work(comm, nullptr);
       if (rank.value == 0) code = mine;

@@ -8,13 +8,18 @@
 
 namespace strait {
 
+struct RankOptions {
+  int local_ranks = 1;     // threads of this process as ranks
+  int ranks_per_node = 0;  // every so many ranks count as one node; 0: as the hosts are named
+};
+
 // `work` gets this rank's Comm and, with several processes, the watch over its peers (else null),
 // and returns the exit code. Under mpirun the ranks are its processes; else there is one, or
 // `local_ranks` threads of this process. Alone or with threads, exceptions of `work` pass through.
 // Under mpirun a failing rank tells its peers and its line is printed once; the process then ends
 // with the error's exit code without returning. Errors: RecipeError for local_ranks > 1 under
-// mpirun.
-int run_on_ranks(int local_ranks, const std::function<int(Comm&, Watch*)>& work);
+// mpirun, and for nodes that the ranks do not fill.
+int run_on_ranks(const RankOptions& options, const std::function<int(Comm&, Watch*)>& work);
 
 // For an error that has ended the program before or outside of run_on_ranks: prints its line, once
 // where mpirun has started several processes that all fail, and returns its exit code or, under

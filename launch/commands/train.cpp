@@ -39,7 +39,7 @@ void dry_run(const TrainOptions& options, const Recipe& recipe, int ranks) {
 
 int run_train(const TrainOptions& options) {
   StopSignal stop;
-  return run_on_ranks(options.local_ranks, [&](Comm& comm, Watch* watch) {
+  return run_on_ranks(options.ranks, [&](Comm& comm, Watch* watch) {
     const bool first = comm.rank().value == 0;
     Recipe recipe;
     together(comm, [&] { recipe = load_recipe(options.recipe, options.overrides); });
@@ -64,7 +64,7 @@ int run_train(const TrainOptions& options) {
                                    .print = [](const std::string& line) { print_line(line); },
                                    .say = say};
     trainer_options.stop_requested = [&stop, watch, first, &options] {
-      const bool asks_here = options.local_ranks <= 1 || first;  // threads share one signal
+      const bool asks_here = options.ranks.local_ranks <= 1 || first;  // threads share one signal
       return asks_here && stop.requested() && !(watch != nullptr && watch->lost());
     };
     if (watch != nullptr)

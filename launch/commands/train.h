@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "launch/commands/ranks.h"
+
 namespace strait {
 
 struct TrainOptions {
@@ -11,7 +13,7 @@ struct TrainOptions {
   std::vector<std::string> overrides;  // "a.b=c"
   std::string run_folder;              // empty: run.dir/run.name of the recipe
   bool dry_run = false;
-  int local_ranks = 1;    // threads of this process as ranks
+  RankOptions ranks{};
   int planned_ranks = 0;  // of a dry run; 0: those that are there
   bool json = false;
 };

@@ -34,7 +34,7 @@ int run_verify(const VerifyOptions& options, Comm& comm) {
 }
 
 int run_verify(const VerifyOptions& options) {
-  return run_on_ranks(options.local_ranks,
+  return run_on_ranks(options.ranks,
                       [&](Comm& comm, Watch*) { return run_verify(options, comm); });
 }
 

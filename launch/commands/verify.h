@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "parallel/comm/comm.h"
+#include "launch/commands/ranks.h"
 
 namespace strait {
 
@@ -14,7 +14,7 @@ struct VerifyOptions {
   std::vector<std::string> overrides;  // "a.b=c"
   int64_t steps = 5;                   // compared one by one from the same state
   int64_t free_steps = 20;             // of a run from the start, printed and not gated
-  int local_ranks = 1;                 // threads of this process as ranks
+  RankOptions ranks{};
   bool json = false;
 };
 

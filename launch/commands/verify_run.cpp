@@ -119,7 +119,7 @@ Verifier::Verifier(const Recipe& recipe, const VerifyPlan& plan, Comm& comm)
       channel_(comm.channel(LinkLane::host, comm.world())) {
   together(comm_, [&] {
     check_layout(recipe_, comm_.size());
-    mesh_ = Mesh(comm_.size(), 1, static_cast<int>(recipe_.parallel.expert), comm_.hosts());
+    mesh_ = Mesh(comm_.size(), 1, static_cast<int>(recipe_.parallel.expert), comm_.nodes());
     settings_ = engine_settings(recipe_, mesh_, threads_of_rank(recipe_, comm_));
     const int threads = recipe_.train.threads > 0 ? static_cast<int>(recipe_.train.threads)
                                                   : default_num_threads(1);

@@ -56,13 +56,14 @@ Engine::Engine(const EngineSettings& settings, const Mesh& mesh, Rank rank, Comm
        .expert = place_in(mesh_.replicas(rank)),
        .moments = settings_.optimizer.moments_dtype == "bf16" ? DType::bf16 : DType::f32,
        .training = settings_.training});
+  const bool two_tier =
+      is_two_tier(settings_.exchange, mesh_.expert_size(), mesh_.expert_ranks_per_node());
+  links_ = expert_links(mesh_, rank, comm_, two_tier, settings_.exchange_chunks);
   if (comm_ != nullptr) {
-    const Lane lane = mesh_.expert_ranks_per_node() < mesh_.expert_size() ? Lane::far : Lane::near;
-    expert_channel_ = comm_->channel(link_lane(lane), mesh_.expert(rank));
     data_channel_ = comm_->channel(LinkLane::shard, mesh_.data(rank));
     replica_channel_ = comm_->channel(LinkLane::shard, mesh_.replicas(rank));
     world_channel_ = comm_->channel(LinkLane::shard, mesh_.world(rank));
-    step_shape_.exchange_lane = lane;
+    step_shape_.exchange_lane = links_.num_nodes() > 1 ? Lane::far : Lane::near;
   }
   layer_context_ = layer_context(settings_, *ctx_, model_);
   layer_context_.sequences_of_step = windows_per_step() * mesh_.data_size();
@@ -71,9 +72,11 @@ Engine::Engine(const EngineSettings& settings, const Mesh& mesh, Rank rank, Comm
   if (model_.num_moe_layers > 0) {
     bias_tensor_ = ctx_->zeros({model_.num_moe_layers, experts}, DType::f32, Purpose::weights);
     expert_counts_ = ctx_->zeros({model_.num_moe_layers, experts}, DType::i64, Purpose::data);
-    if (device == Device::meta)
-      expected_ranks_ =
-          expected_parts(route_settings(settings_.model), experts, mesh_.expert_size());
+    if (device == Device::meta) {
+      const RouteSettings route = route_settings(settings_.model);
+      expected_ranks_ = expected_parts(route, experts, mesh_.expert_size());
+      expected_nodes_ = expected_parts(route, experts, links_.num_nodes());
+    }
   }
   sums_.assign(kNumSlots, 0);
   totals_.expert_counts.assign(bias_.size(), 0);

@@ -32,6 +32,8 @@ struct EngineSettings {
   MtpSettings mtp;
   DType compute = DType::f32;
   DType combine_wire = DType::f32;
+  std::string exchange = "auto";  // as parallel.exchange
+  int exchange_chunks = 1;        // of a two-tier exchange
   Recompute recompute;
   int64_t sequence_length = 0;
   int64_t micro_batch = 1;          // sequences
@@ -48,6 +50,8 @@ struct StepTotals {
   double balance_loss = 0;                           // mean over sequences, summed over layers
   double gradient_norm = 0;                          // before clipping
   double same_node_bytes = 0, other_node_bytes = 0;  // payload sent since the commit before
+  // Of that, what exchanges have sent to other nodes, and the least they could have (ExpertLinks).
+  double exchange_far_bytes = 0, exchange_floor_bytes = 0;
   double waiting_seconds = 0, transfer_seconds = 0;  // see ExecutionTimes
   bool stop_requested = false;                       // by any rank
   std::vector<int64_t> expert_counts;                // [MoE layers, E]
@@ -172,7 +176,8 @@ class Engine {
   EngineSettings settings_;
   Mesh mesh_;
   Comm* comm_ = nullptr;
-  std::optional<Channel> expert_channel_, data_channel_, replica_channel_, world_channel_;
+  ExpertLinks links_;
+  std::optional<Channel> data_channel_, replica_channel_, world_channel_;
   std::unique_ptr<Context> ctx_;
   Model model_;
   std::vector<Bucket> buckets_;
@@ -196,13 +201,14 @@ class Engine {
   bool stop_requested_ = false;
   int64_t committed_steps_ = 0;
   std::vector<float> bias_;
-  Tensor bias_tensor_;         // [MoE layers, E] FP32
-  Tensor expert_counts_;       // [MoE layers, E] i64, of this rank's step
-  double expected_ranks_ = 1;  // that a token goes to; used on `meta`
-  std::vector<double> sums_;   // what commit adds up over ranks
+  Tensor bias_tensor_;                              // [MoE layers, E] FP32
+  Tensor expert_counts_;                            // [MoE layers, E] i64, of this rank's step
+  double expected_ranks_ = 1, expected_nodes_ = 1;  // that a token goes to; used on `meta`
+  std::vector<double> sums_;                        // what commit adds up over ranks
   StepTotals totals_;
   ExecutionTimes times_;
   LaneBytes sent_at_commit_;
+  int64_t exchanged_at_commit_ = 0, floor_at_commit_ = 0;
   std::function<void(const Tensor&, int64_t)> logits_watcher_;
   std::function<void(const Task&)> task_watcher_;
   std::function<void(int, Pass, bool)> layer_end_watcher_;

@@ -55,6 +55,11 @@ void Engine::gradient_norm() {
     sums_[kSameNodeBytes] = static_cast<double>(sent.same_node - sent_at_commit_.same_node);
     sums_[kOtherNodeBytes] = static_cast<double>(sent.other_nodes - sent_at_commit_.other_nodes);
     sent_at_commit_ = sent;
+    const int64_t exchanged = comm_->bytes_sent(links_.lane).other_nodes;
+    sums_[kExchangeFarBytes] = static_cast<double>(exchanged - exchanged_at_commit_);
+    sums_[kExchangeFloorBytes] = static_cast<double>(*links_.floor_bytes - floor_at_commit_);
+    exchanged_at_commit_ = exchanged;
+    floor_at_commit_ = *links_.floor_bytes;
     sums_[kWaitingSeconds] = times_.waiting_seconds;
     sums_[kTransferSeconds] = times_.transfer_seconds;
   }
@@ -87,6 +92,8 @@ void Engine::finish_commit() {
   totals_.stop_requested = sums_[kStop] > 0;
   totals_.same_node_bytes = sums_[kSameNodeBytes];
   totals_.other_node_bytes = sums_[kOtherNodeBytes];
+  totals_.exchange_far_bytes = sums_[kExchangeFarBytes];
+  totals_.exchange_floor_bytes = sums_[kExchangeFloorBytes];
   totals_.waiting_seconds = sums_[kWaitingSeconds];
   totals_.transfer_seconds = sums_[kTransferSeconds];
   const bool finite = sums_[kNonFinite] == 0;

@@ -27,6 +27,8 @@ enum CommitSlot {
   kStop,
   kSameNodeBytes,
   kOtherNodeBytes,
+  kExchangeFarBytes,
+  kExchangeFloorBytes,
   kWaitingSeconds,
   kTransferSeconds,
   kNumSlots

@@ -128,13 +128,12 @@ void Engine::attention_task(const Task& task) {
   count_experts(*ctx_, layer.attention.expert_ids, Accumulate::yes, counts);
   layer.exchange = std::make_unique<ExpertExchange>(
       ExchangeSettings{.ctx = ctx_.get(),
-                       .num_ranks = mesh_.expert_size(),
-                       .rank_index = expert_channel_ ? expert_channel_->self() : 0,
-                       .channel = expert_channel_ ? &*expert_channel_ : nullptr,
+                       .links = links_,
                        .num_experts = experts,
                        .compute = settings_.compute,
                        .combine_wire = settings_.combine_wire,
-                       .expected_ranks = expected_ranks_},
+                       .expected_ranks = expected_ranks_,
+                       .expected_nodes = expected_nodes_},
       layer.attention.x.value, layer.attention.expert_ids, layer.attention.gate_weights.get());
 }
 

@@ -120,7 +120,8 @@ const ModelWork& Planner::phases_of(const PlanLayout& layout) {
                                   .precision = precision_,
                                   .expert = layout.expert,
                                   .ranks_per_node = cluster_.ranks_per_node,
-                                  .two_tier = recipe_.parallel.exchange == "two_tier"}))
+                                  .two_tier = is_two_tier(recipe_.parallel.exchange, layout.expert,
+                                                          cluster_.ranks_per_node)}))
       .first->second;
 }
 

@@ -104,12 +104,16 @@ struct Measured {
   double ranks_of_token = 1;
 };
 
-Measured run_phases(EngineSettings settings, int64_t expert) {
+// `ranks_per_node` of an expert group, or more.
+Measured run_phases(EngineSettings settings, int64_t expert, int64_t ranks_per_node) {
   settings.model = reduced(settings.model);
   settings.num_microbatches = 2;
   settings.num_threads = 1;
   const int ranks = static_cast<int>(expert);
-  Engine engine(settings, Mesh(ranks, 1, ranks), Rank{0}, nullptr, Device::meta);
+  std::vector<std::string> hosts;
+  for (int64_t rank = 0; rank < expert; ++rank)
+    hosts.push_back(std::to_string(rank / ranks_per_node));
+  Engine engine(settings, Mesh(ranks, 1, ranks, hosts), Rank{0}, nullptr, Device::meta);
   engine.initialise(0);
   Recorder recorder(engine);
   engine.run_step({}, 0);
@@ -144,7 +148,9 @@ ModelWork measure_step(const StepCostSettings& settings) {
   work.top_k = model.num_experts_per_tok;
   work.hidden_size = model.hidden_size;
   work.moments_bytes = engine.optimizer.moments_dtype == "bf16" ? 2 : 4;
-  Measured measured = run_phases(engine, settings.expert);
+  EngineSettings measured_engine = engine;
+  measured_engine.exchange = settings.two_tier ? "two_tier" : "flat";
+  Measured measured = run_phases(measured_engine, settings.expert, settings.ranks_per_node);
   work.phases = std::move(measured.phases);
   work.ranks_of_token = measured.ranks_of_token;
   work.num_hidden_layers = static_cast<int>(model.num_hidden_layers);
@@ -173,7 +179,7 @@ TokenFlops flops_per_token(EngineSettings settings) {
   settings.recompute = {.norms = false, .mla_up = false, .swiglu = false};
   settings.micro_batch = 1;
   const ModelSettings& model = settings.model;
-  const std::map<PhaseKey, PhaseWork> phases = run_phases(settings, 1).phases;
+  const std::map<PhaseKey, PhaseWork> phases = run_phases(settings, 1, 1).phases;
   const std::vector<int> like = like_layers(model);
   std::vector<double> of_layer(like.size() + 1);  // measured layers; embed is last
   double heads[2] = {};

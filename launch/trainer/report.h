@@ -20,6 +20,9 @@ struct StepReport {
   double hidden_share = 0;  // of transfer time that no computation waited for; mean over ranks
   bool has_transfers = false;
   double same_node_bytes = 0, other_node_bytes = 0;  // sent by all ranks in the step
+  // Of the latter, those of dispatch and combine, and the least they could be: each token's row
+  // once to each remote node that holds one of its experts, in each exchange.
+  double exchange_far_bytes = 0, exchange_floor_bytes = 0;
   double load_max_over_mean = 0;  // of the most loaded expert, worst MoE layer; 0: no experts
   int64_t memory_bytes = 0;       // tensors of the fullest rank, at the step's peak
   double seconds_left = 0;        // of the run, at the pace so far

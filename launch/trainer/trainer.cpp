@@ -59,7 +59,7 @@ Trainer::Trainer(const Recipe& recipe, Comm& comm, TrainerOptions options)
       mesh_(1, 1, 1) {
   together(comm_, [&] {
     require_trainable(recipe_, comm_.size());
-    mesh_ = Mesh(comm_.size(), 1, static_cast<int>(recipe_.parallel.expert), comm_.hosts());
+    mesh_ = Mesh(comm_.size(), 1, static_cast<int>(recipe_.parallel.expert), comm_.nodes());
     open_corpus();
     if (first_rank_) folder_ = std::make_unique<RunFolder>(options_.run_folder);
     rss_start_bytes_ = resident_bytes();
@@ -238,6 +238,8 @@ void Trainer::committed(const StepTotals& totals) {
         std::clamp(1 - totals.waiting_seconds / totals.transfer_seconds, 0.0, 1.0);
   report.same_node_bytes = totals.same_node_bytes;
   report.other_node_bytes = totals.other_node_bytes;
+  report.exchange_far_bytes = totals.exchange_far_bytes;
+  report.exchange_floor_bytes = totals.exchange_floor_bytes;
   report.load_max_over_mean =
       totals.expert_counts.empty()
           ? 0

@@ -142,6 +142,7 @@ bool Channel::same_node(int peer) const {
 Comm::Comm(std::unique_ptr<Transport> transport, Rank rank, std::vector<std::string> hosts)
     : rank_(rank),
       hosts_(std::move(hosts)),
+      nodes_(hosts_),
       node_of_rank_(nodes_of(hosts_, static_cast<int>(hosts_.size()))),
       transport_(std::move(transport)),
       state_(std::make_shared<State>()) {
@@ -158,6 +159,15 @@ Comm::~Comm() {
   state_->signal();
   thread_.join();
   transport_->set_wake(nullptr);
+}
+
+void Comm::group_nodes(int ranks_per_node) {
+  if (ranks_per_node < 1 || size() % ranks_per_node != 0)
+    throw RecipeError("--ranks-per-node: " + std::to_string(size()) +
+                      " ranks do not fill nodes of " + std::to_string(ranks_per_node));
+  for (size_t rank = 0; rank < nodes_.size(); ++rank)
+    nodes_[rank] = "node " + std::to_string(rank / static_cast<size_t>(ranks_per_node));
+  node_of_rank_ = nodes_of(nodes_, size());
 }
 
 WorldGroup Comm::world() const {

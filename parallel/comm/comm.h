@@ -81,6 +81,11 @@ class Comm {
   Rank rank() const { return rank_; }
   int size() const { return static_cast<int>(hosts_.size()); }
   const std::vector<std::string>& hosts() const { return hosts_; }
+  // The node of every rank by name: its host, unless group_nodes() says otherwise.
+  const std::vector<std::string>& nodes() const { return nodes_; }
+  // Every `ranks_per_node` ranks count as one node from now on, for layouts of several nodes on one
+  // host. REQUIRES: there is no channel yet. Errors: RecipeError when the ranks do not fill nodes.
+  void group_nodes(int ranks_per_node);
   WorldGroup world() const;
 
   Channel channel(LinkLane lane, const Group& group) { return {*this, lane, group}; }
@@ -106,6 +111,7 @@ class Comm {
 
   const Rank rank_;
   const std::vector<std::string> hosts_;
+  std::vector<std::string> nodes_;
   std::vector<int> node_of_rank_;
   std::unique_ptr<Transport> transport_;
   std::shared_ptr<State> state_;

@@ -2,17 +2,19 @@
 // for one MoE layer of one micro-batch.   T tokens, K experts each, H hidden, R ranks of the expert
 // group.
 //
-// A token's row is sent once to each rank that holds at least one of its experts, together with the
-// ids and weights of those experts; each rank sums over its own experts before it sends one row
-// back; the token's rank adds the ranks' sums. All sums follow one fixed binary tree over expert
-// ids, so with an FP32 wire the result has the same bits for every number of ranks. This is the
-// flat exchange: one all-to-all over the whole group.
+// A token's row is sent with the ids and weights of its experts there, over one hop or two
+// (row_path.h): flat, once to each rank that holds at least one of its experts; two-tier, once to
+// each node that does, and inside the node to those ranks. Each rank sums over its own experts
+// before it sends one row back, two-tier exchanges add inside the node before one row crosses back,
+// and the token's rank adds the rest. All sums follow one fixed binary tree over expert ids, so
+// with an FP32 wire the result has the same bits for every number of ranks and for both ways.
 //
 // The calls alternate between the compute thread (make, arrived, pack_..., add_..., take_...) and
 // operations for a link lane (dispatch, combine and their inverses), in the order below; backward
 // uses the route that forward saved. With one rank nothing is sent and the operations are null.
-// Wire per dispatch and rank: rows of H elements, 4 bytes a row and 8 bytes a (row, expert) pair;
-// combine: rows only. Source: DeepSeek-V3 report, section 3.2.2.
+// Wire per hop of dispatch: rows of H elements, 4 bytes a row and 8 bytes a (row, expert) pair;
+// combine: rows only; dispatch_inverse: rows and 4 bytes a pair. Source: DeepSeek-V3 report,
+// section 3.2.2.
 #pragma once
 
 #include <memory>
@@ -20,19 +22,20 @@
 #include <vector>
 
 #include "core/nn/layer.h"
-#include "parallel/comm/comm.h"
+#include "parallel/expert/expert_links.h"
+#include "parallel/expert/pair_map.h"
+#include "parallel/expert/row_path.h"
 
 namespace strait {
 
 struct ExchangeSettings {
   Context* ctx = nullptr;
-  int num_ranks = 1, rank_index = 0;  // of the expert group
-  const Channel* channel = nullptr;   // of the expert group; not used with one rank or on `meta`
-  int64_t num_experts = 0;            // over all ranks; rank i holds [i, i + 1) * num_experts / R
-  DType compute = DType::f32;         // of dispatched rows
-  DType combine_wire = DType::f32;    // of sums on their way back, and of gradients
-  double expected_ranks =
-      1;  // that a token goes to; on `meta`, where nothing is routed (expected_route.h)
+  ExpertLinks links;                // its channels are not used with one rank or on `meta`
+  int64_t num_experts = 0;          // over all ranks; rank i holds [i, i + 1) * num_experts / R
+  DType compute = DType::f32;       // of dispatched rows
+  DType combine_wire = DType::f32;  // of sums on their way back, and of gradients
+  // Ranks and nodes that a token goes to; on `meta`, where nothing is routed (expected_route.h).
+  double expected_ranks = 1, expected_nodes = 1;
 };
 
 class ExpertExchange {
@@ -62,27 +65,30 @@ class ExpertExchange {
   };
   Gradients take_gradients();  // compute thread, after dispatch_inverse
 
-  DType sums_dtype() const;    // what experts_forward should produce
-  int64_t rows_sent() const;   // token rows that left for other ranks, by this dispatch
-  int64_t pairs_here() const;  // (row, expert) pairs this rank's experts got
+  DType sums_dtype() const;  // what experts_forward should produce
 
  private:
-  struct Plan;  // the sender's view: which tokens go where
-  struct Here;  // the receiver's view: which rows and pairs came from where
-  struct Choice {
-    int32_t expert, slot;  // slot: token * K + k
-  };
   void expect_route();  // on `meta`
-  std::vector<Choice> count_choices(const int32_t* ids);
   void plan_route(const int32_t* ids, const float* weights);
   void pack_rows(const Tensor& x);
+  void expect_relay(DType dtype);  // on `meta`: what dispatch and the others hold for a moment
+  void count_floor(DType dtype);
+  const RowPlan& plan() const { return path_ ? path_->plan() : plan_; }
 
   ExchangeSettings settings_;
-  int num_ranks_ = 1, self_ = 0;
+  int num_ranks_ = 1;
   std::shared_ptr<Value> x_;
   int64_t tokens_ = 0, top_k_ = 0, hidden_ = 0;
-  std::unique_ptr<Plan> plan_;
-  std::unique_ptr<Here> here_;
+  RowPlan plan_;                            // on one rank
+  std::unique_ptr<RowPath> path_;           // on several; null on `meta`
+  int64_t num_rows_ = 0, num_pairs_ = 0;    // planned
+  int64_t rows_here_ = 0, pairs_here_ = 0;  // for this rank's experts
+  int64_t remote_rows_ = 0;                 // of tokens on other nodes, each node once
+  std::vector<float> pair_weights_;         // planned, until the experts have them
+  std::vector<int32_t> pair_slots_;         // of each planned pair: token * K + k
+  Tensor token_of_row_;                     // [rows] i32
+  TreeEntries rows_of_token_;               // the parts' sums, for the sum over parts
+  SortedPairs sorted_;
   Tensor send_, recv_;                  // rows in flight
   Tensor send_scalars_, recv_scalars_;  // ids and weights, or weight gradients, in flight
 };

@@ -24,7 +24,8 @@ Tensor tensor_of(Context& ctx, std::span<const float> values, Purpose purpose) {
   return filled(ctx, values, purpose);
 }
 
-SortedPairs sort_pairs(Context& ctx, const RowPairs& pairs, ExpertRange range) {
+SortedPairs sort_pairs(Context& ctx, const RowPairs& pairs, std::span<const RowRange> rows,
+                       ExpertRange range) {
   const auto num_pairs = static_cast<size_t>(pairs.num_pairs());
   const auto num_experts = static_cast<size_t>(range.last - range.first);
   auto offsets = std::make_shared<std::vector<int64_t>>(num_experts + 1, 0);
@@ -37,7 +38,7 @@ SortedPairs sort_pairs(Context& ctx, const RowPairs& pairs, ExpertRange range) {
 
   std::vector<int64_t> next(offsets->begin(), offsets->end() - 1);
   std::vector<int32_t> row_of_pair(num_pairs), arrival(num_pairs), place(num_pairs);
-  for (int64_t row = 0; row < pairs.num_rows(); ++row) {
+  const auto sort_row = [&](int64_t row) {
     const auto begin = static_cast<size_t>(pairs.row_offsets[static_cast<size_t>(row)]);
     const auto end = static_cast<size_t>(pairs.row_offsets[static_cast<size_t>(row) + 1]);
     for (size_t pair = begin; pair < end; ++pair) {
@@ -47,7 +48,9 @@ SortedPairs sort_pairs(Context& ctx, const RowPairs& pairs, ExpertRange range) {
       arrival[at] = static_cast<int32_t>(pair);
       place[pair] = static_cast<int32_t>(at);
     }
-  }
+  };
+  for (const RowRange& range_of_rows : rows)
+    for (int64_t row = range_of_rows.first; row < range_of_rows.last; ++row) sort_row(row);
   auto map = std::make_shared<PairMap>();
   map->row_of_pair = tensor_of(ctx, row_of_pair, Purpose::routed);
   map->pairs_of_row = {.offsets = tensor_of(ctx, pairs.row_offsets, Purpose::routed),

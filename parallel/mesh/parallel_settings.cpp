@@ -39,9 +39,16 @@ const SettingsTable& table_of(const ParallelSettings*) {
               "Training takes only 1 yet."},
       {.name = "exchange",
        .value = value_of<&ParallelSettings::exchange>,
-       .choices = {"flat", "two_tier"},
+       .choices = {"auto", "flat", "two_tier"},
        .doc = "Way of a token's row to its experts: flat to each rank, or two_tier once to each "
-              "node and on from there. Training takes only flat yet."},
+              "node and on from there. auto: two_tier where expert groups have several ranks on "
+              "each of several nodes."},
+      {.name = "exchange_chunks",
+       .value = value_of<&ParallelSettings::exchange_chunks>,
+       .unit = "chunks",
+       .range = between(1, 64),
+       .doc = "Chunks that the rows of a two-tier exchange travel in, the way inside a node of one "
+              "under the way between nodes of the next."},
       {.name = "combine_wire",
        .value = value_of<&ParallelSettings::combine_wire>,
        .choices = {"auto", "fp32", "bf16"},

@@ -18,8 +18,9 @@ struct ParallelSettings {
   bool pairs = false;             // neighbouring forwards and backwards run as pairs
   int64_t waves = 1;              // parts that a layer's experts are exchanged and run in
   // "flat": a token's row goes to every rank that holds one of its experts. "two_tier": once to
-  // every node that does, and there to the ranks.
-  std::string exchange = "flat";
+  // every node that does, and there to the ranks. "auto": two_tier where the two differ.
+  std::string exchange = "auto";
+  int64_t exchange_chunks = 4;  // that the rows of a two-tier exchange travel in
   // Of expert sums and gradients between ranks; "auto": as train.precision. With "fp32" a step has
   // the same sums in every layout.
   std::string combine_wire = "auto";

@@ -39,12 +39,14 @@ Recipe tiny_recipe(int expert, const std::string& precision, const std::string& 
   return recipe;
 }
 
-// What rank 0 reports, after all ranks have agreed on whether it is well.
-VerifyReport verify_on(int ranks, const Recipe& recipe, const VerifyPlan& plan) {
+// What rank 0 reports, after all ranks have agreed on whether it is well. ranks_per_node 0: on one.
+VerifyReport verify_on(int ranks, const Recipe& recipe, const VerifyPlan& plan,
+                       int ranks_per_node = 0) {
   VerifyReport report;
   int passed = 0;
   std::mutex mutex;
   run_ranks(ranks, [&](Rank rank, Comm& comm) {
+    if (ranks_per_node > 0) comm.group_nodes(ranks_per_node);
     VerifyReport mine = verify(recipe, plan, comm);
     std::lock_guard lock(mutex);
     passed += mine.passed();
@@ -63,14 +65,19 @@ const Gate& gate_of(const VerifyReport& report, const std::string& name) {
 struct Case {
   int ranks, expert;
   const char *precision, *wire;
+  int ranks_per_node = 0;
+  const char* exchange = "auto";
 };
 
 class Verify : public testing::TestWithParam<Case> {};
 
 TEST_P(Verify, GatesHold) {
-  const auto [ranks, expert, precision, wire] = GetParam();
+  const auto [ranks, expert, precision, wire, ranks_per_node, exchange] = GetParam();
+  Recipe recipe = tiny_recipe(expert, precision, wire);
+  recipe.parallel.exchange = exchange;
+  recipe.parallel.exchange_chunks = 3;
   const VerifyReport report =
-      verify_on(ranks, tiny_recipe(expert, precision, wire), {.steps = 3, .free_steps = 4});
+      verify_on(ranks, recipe, {.steps = 3, .free_steps = 4}, ranks_per_node);
   EXPECT_TRUE(report.passed()) << to_table(report);
   for (const Gate& gate : report.gates) EXPECT_TRUE(gate.seen) << gate.name;
   EXPECT_EQ(report.choices, 3 * 12 * 16 * 3 * 3);  // steps, sequences, tokens, MoE layers, top 3
@@ -80,20 +87,22 @@ TEST_P(Verify, GatesHold) {
             expert == 1 || std::string(wire) == "fp32" || std::string(precision) == "fp32");
 }
 
-INSTANTIATE_TEST_SUITE_P(Local, Verify,
-                         testing::Values(Case{2, 1, "fp32", "auto"}, Case{2, 2, "fp32", "auto"},
-                                         Case{3, 1, "fp32", "auto"}, Case{4, 1, "fp32", "auto"},
-                                         Case{4, 2, "fp32", "auto"}, Case{4, 4, "fp32", "auto"},
-                                         Case{2, 2, "bf16", "auto"}, Case{3, 1, "bf16", "auto"},
-                                         Case{4, 2, "bf16", "auto"}, Case{4, 4, "bf16", "auto"},
-                                         Case{4, 4, "bf16", "fp32"}),
-                         [](const auto& info) {
-                           const Case& c = info.param;
-                           return "Ranks" + std::to_string(c.ranks) + "Expert" +
-                                  std::to_string(c.expert) + c.precision +
-                                  (std::string("auto") == c.wire ? ""
-                                                                 : std::string("Wire") + c.wire);
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Local, Verify,
+    testing::Values(
+        Case{2, 1, "fp32", "auto"}, Case{2, 2, "fp32", "auto"}, Case{3, 1, "fp32", "auto"},
+        Case{4, 1, "fp32", "auto"}, Case{4, 2, "fp32", "auto"}, Case{4, 4, "fp32", "auto"},
+        Case{2, 2, "bf16", "auto"}, Case{3, 1, "bf16", "auto"}, Case{4, 2, "bf16", "auto"},
+        Case{4, 4, "bf16", "auto"}, Case{4, 4, "bf16", "fp32"}, Case{4, 4, "fp32", "auto", 2},
+        Case{4, 4, "bf16", "auto", 2}, Case{4, 4, "bf16", "fp32", 2},
+        Case{4, 4, "fp32", "auto", 2, "flat"}, Case{4, 4, "fp32", "auto", 1, "two_tier"}),
+    [](const auto& info) {
+      const Case& c = info.param;
+      return "Ranks" + std::to_string(c.ranks) + "Expert" + std::to_string(c.expert) + c.precision +
+             (std::string("auto") == c.wire ? "" : std::string("Wire") + c.wire) +
+             (c.ranks_per_node == 0 ? "" : "PerNode" + std::to_string(c.ranks_per_node)) +
+             (std::string("auto") == c.exchange ? "" : c.exchange);
+    });
 
 TEST(VerifyCatches, OneGradientOnOneRank) {
   std::string tampered;
@@ -251,7 +260,7 @@ TEST_F(VerifyFiles, TheCommandReadsARecipeAndPrints) {
                                .overrides = {"train.global_batch=4"},
                                .steps = 1,
                                .free_steps = 1,
-                               .local_ranks = 2,
+                               .ranks = {.local_ranks = 2},
                                .json = true});
   const std::string printed = testing::internal::GetCapturedStdout();
   EXPECT_EQ(code, 0);

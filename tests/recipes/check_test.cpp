@@ -193,9 +193,6 @@ TEST(CheckLayout, WhatOnlyPlansKnowIsNotTrained) {
        "parallel.chunks: 2 can be planned and drawn, not trained yet: strait plan; 1 trains"},
       {"parallel.waves=4",
        "parallel.waves: 4 can be planned and drawn, not trained yet: strait plan; 1 trains"},
-      {"parallel.exchange=two_tier",
-       "parallel.exchange: two_tier can be planned and drawn, not trained yet: strait plan; flat "
-       "trains"},
       {"parallel.schedule=file:x",
        "parallel.schedule: file:x can be planned and drawn, not trained yet: strait plan; 1f1b "
        "trains"},

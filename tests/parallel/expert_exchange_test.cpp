@@ -1,0 +1,124 @@
+// Flat and two-tier exchanges between ranks that are threads, against one rank: bits, order, bytes.
+#include "parallel/expert/expert_exchange.h"
+
+#include <gtest/gtest.h>
+
+#include "exchange_checks.h"
+#include "parallel/comm/local.h"
+
+namespace strait {
+namespace {
+
+using tests::ExchangeCase;
+using tests::ExchangeResult;
+
+std::vector<std::string> hosts_of(int nodes, int ranks_per_node) {
+  std::vector<std::string> hosts;
+  for (int rank = 0; rank < nodes * ranks_per_node; ++rank)
+    hosts.push_back("host" + std::to_string(rank / ranks_per_node));
+  return hosts;
+}
+
+struct Layout {
+  int nodes, ranks_per_node, chunks;  // chunks 0: flat
+};
+
+// Results by rank.
+std::vector<ExchangeResult> run_layout(const ExchangeCase& c, const Layout& layout) {
+  LocalWorld world(layout.nodes * layout.ranks_per_node,
+                   hosts_of(layout.nodes, layout.ranks_per_node));
+  std::vector<ExchangeResult> results(static_cast<size_t>(world.size()));
+  run_ranks(world, [&](Rank rank, Comm& comm) {
+    results[static_cast<size_t>(rank.value)] =
+        tests::run_exchange(c, &comm, layout.chunks > 0, std::max(1, layout.chunks));
+  });
+  return results;
+}
+
+std::vector<float> sums_of(const std::vector<ExchangeResult>& results) {
+  std::vector<float> sums;
+  for (const ExchangeResult& result : results)
+    sums.insert(sums.end(), result.sums.begin(), result.sums.end());
+  return sums;
+}
+
+class Exchanges : public testing::TestWithParam<Layout> {};
+
+TEST_P(Exchanges, HaveTheBitsOfOneRank) {
+  const auto [nodes, ranks_per_node, chunks] = GetParam();
+  LocalWorld world(nodes * ranks_per_node, hosts_of(nodes, ranks_per_node));
+  run_ranks(world, [&, chunks = chunks](Rank, Comm& comm) {
+    const bool two_tier = chunks > 0;
+    tests::check_same_bits({}, comm, two_tier, std::max(1, chunks));
+    tests::check_same_bits({.tokens = 3, .top_k = 1}, comm, two_tier, std::max(1, chunks));
+    tests::check_same_bits({.top_k = 16, .hidden = 7}, comm, two_tier, std::max(1, chunks));
+    tests::check_same_bits({.num_groups = 4, .topk_group = 2, .compute = DType::bf16}, comm,
+                           two_tier, std::max(1, chunks));
+  });
+}
+
+TEST_P(Exchanges, RoundEachPartialSumOnce) {
+  const Layout& layout = GetParam();
+  const ExchangeCase c{.compute = DType::bf16, .wire = DType::bf16};
+  const std::vector<float> wanted = tests::expected_sums(c, layout.nodes * layout.ranks_per_node,
+                                                         layout.nodes, layout.chunks > 0);
+  EXPECT_EQ(sums_of(run_layout(c, layout)), wanted);
+}
+
+INSTANTIATE_TEST_SUITE_P(Layouts, Exchanges,
+                         testing::Values(Layout{1, 4, 0}, Layout{2, 2, 0}, Layout{2, 1, 1},
+                                         Layout{2, 2, 1}, Layout{2, 2, 3}, Layout{2, 4, 4},
+                                         Layout{4, 2, 2}, Layout{4, 1, 4}),
+                         [](const auto& info) {
+                           const Layout& l = info.param;
+                           return "Nodes" + std::to_string(l.nodes) + "Ranks" +
+                                  std::to_string(l.ranks_per_node) +
+                                  (l.chunks == 0 ? "Flat" : "Chunks" + std::to_string(l.chunks));
+                         });
+
+TEST(ExchangeBytes, OneCrossingPerNode) {
+  // Half of the experts of 16 on each of 2 nodes, and all of a token's in two groups of four.
+  const ExchangeCase c{.tokens = 200, .num_groups = 4, .topk_group = 2, .backward = false};
+  const auto sent = [&](const Layout& layout) {
+    ExchangeResult all;
+    for (const ExchangeResult& result : run_layout(c, layout)) {
+      all.far_bytes += result.far_bytes;
+      all.near_bytes += result.near_bytes;
+      all.floor_bytes += result.floor_bytes;
+    }
+    return all;
+  };
+  const ExchangeResult flat = sent({2, 4, 0}), two_tier = sent({2, 4, 3});
+  EXPECT_EQ(flat.floor_bytes, two_tier.floor_bytes);
+  const int64_t row_bytes = c.hidden * 4, rows = two_tier.floor_bytes / (2 * row_bytes);
+  EXPECT_GT(rows, 100);  // of 200 tokens, each of which has at most one remote node
+  EXPECT_LT(rows, 200);
+  // Each of 8 ranks tells its one peer on the other node the rows of 3 chunks, and the pairs.
+  const int64_t counts = 8 * 4 * 8, route = 4 * rows;
+  const int64_t pair_bytes = two_tier.far_bytes - two_tier.floor_bytes - counts - route;
+  EXPECT_GE(pair_bytes, 8 * rows);
+  EXPECT_LE(pair_bytes, 8 * rows * c.top_k);
+  EXPECT_EQ(pair_bytes % 8, 0);
+  // Two of a node's four ranks hold a group of experts: a flat row goes to up to two or four.
+  EXPECT_GT(double(flat.far_bytes), 1.3 * double(two_tier.far_bytes));
+}
+
+TEST(ExchangeBytes, NothingCrossesBetweenNodesThatAreNone) {
+  for (const ExchangeResult& result : run_layout({}, {1, 4, 0})) {
+    EXPECT_EQ(result.far_bytes, 0);
+    EXPECT_EQ(result.floor_bytes, 0);
+  }
+}
+
+TEST(ExchangeWay, WhereItIsTwoTier) {
+  EXPECT_FALSE(is_two_tier("flat", 8, 4));
+  EXPECT_TRUE(is_two_tier("two_tier", 8, 4));
+  EXPECT_TRUE(is_two_tier("two_tier", 8, 1));
+  EXPECT_FALSE(is_two_tier("two_tier", 8, 8));
+  EXPECT_TRUE(is_two_tier("auto", 8, 4));
+  EXPECT_FALSE(is_two_tier("auto", 8, 1));
+  EXPECT_FALSE(is_two_tier("auto", 8, 8));
+}
+
+}  // namespace
+}  // namespace strait

@@ -20,7 +20,8 @@ struct ModelFolder {
   ModelSettings settings = {};
   DType dtype = DType::bf16;  // of the weights: bf16 or f32. Selection biases stay f32.
   SpecialTokens tokens = {};
-  std::string tokenizer_json = {};             // the text of tokenizer.json; empty: there is none
+  std::string tokenizer_json = {};  // the text of tokenizer.json; empty: there is none
+  int64_t sequence_length = 0;      // trained with: model_max_length; 0: max_position_embeddings
   int64_t max_shard_bytes = int64_t{5} << 30;  // one larger tensor gets a shard of its own
 };
 
@@ -62,6 +63,9 @@ class ModelFolderReader {
   const ModelSettings& settings() const;
   const SpecialTokens& tokens() const;
   std::string tokenizer_json() const;  // path, empty if there is none
+  // Trained with: model_max_length of tokenizer_config.json where it says one that the model
+  // allows, else max_position_embeddings.
+  int64_t sequence_length() const;
 
   const std::map<std::string, StoredTensor>& tensors() const;
   bool has(const std::string& name) const;

@@ -82,6 +82,19 @@ ModelFolderReader::ModelFolderReader(ModelFolderReader&&) noexcept = default;
 const ModelSettings& ModelFolderReader::settings() const { return state_->settings; }
 const SpecialTokens& ModelFolderReader::tokens() const { return state_->tokens; }
 
+int64_t ModelFolderReader::sequence_length() const {
+  const int64_t most = settings().max_position_embeddings;
+  const std::string path = state_->path + "/tokenizer_config.json";
+  if (!std::filesystem::exists(path)) return most;
+  const Json json = Json::parse(read_file(path), nullptr, false);
+  if (json.is_discarded()) throw DataError(path + ": is not JSON");
+  if (!json.is_object() || !json.contains("model_max_length")) return most;
+  // `transformers` writes 1e30 for "any".
+  const Json& length = json["model_max_length"];
+  const bool allowed = length.is_number_integer() && length >= 1 && length <= most;
+  return allowed ? length.get<int64_t>() : most;
+}
+
 std::string ModelFolderReader::tokenizer_json() const {
   const std::string file = state_->path + "/tokenizer.json";
   return std::filesystem::exists(file) ? file : "";

@@ -145,7 +145,8 @@ void ModelFolderWriter::State::write_small_files() {
   write_text(temporary + "/generation_config.json", generation.dump(2) + "\n");
   if (!folder.tokenizer_json.empty())
     write_tokenizer_files(temporary, folder.tokenizer_json, folder.tokens,
-                          folder.settings.max_position_embeddings);
+                          folder.sequence_length > 0 ? folder.sequence_length
+                                                     : folder.settings.max_position_embeddings);
 }
 
 ModelFolderWriter::ModelFolderWriter(const std::string& path, const ModelFolder& folder,

@@ -21,7 +21,7 @@ std::string content_of(const Json& tokenizer, int64_t id) {
 }  // namespace
 
 void write_tokenizer_files(const std::string& folder, const std::string& tokenizer_json,
-                           const SpecialTokens& tokens, int64_t max_position_embeddings) {
+                           const SpecialTokens& tokens, int64_t model_max_length) {
   const Json tokenizer = Json::parse(tokenizer_json, nullptr, false);
   if (!tokenizer.is_object() || !tokenizer.contains("model"))
     throw DataError("the tokenizer to be exported is not a tokenizer.json");
@@ -42,7 +42,7 @@ void write_tokenizer_files(const std::string& folder, const std::string& tokeniz
   }
   config["added_tokens_decoder"] = decoder;
   config["clean_up_tokenization_spaces"] = false;
-  config["model_max_length"] = max_position_embeddings;
+  config["model_max_length"] = model_max_length;
   config["tokenizer_class"] = "PreTrainedTokenizerFast";
   write_text(folder + "/tokenizer.json", tokenizer_json);
   write_text(folder + "/tokenizer_config.json", config.dump(2) + "\n");

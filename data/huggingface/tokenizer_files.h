@@ -13,6 +13,6 @@ namespace strait::huggingface {
 // and special_tokens_map.json that go with it. Throws DataError when it is not a tokenizer.json, or
 // has no added token of one of the ids.
 void write_tokenizer_files(const std::string& folder, const std::string& tokenizer_json,
-                           const SpecialTokens& tokens, int64_t max_position_embeddings);
+                           const SpecialTokens& tokens, int64_t model_max_length);
 
 }  // namespace strait::huggingface

@@ -57,7 +57,8 @@ int run_export(const ExportOptions& options) {
                                           {.settings = source.settings(),
                                            .dtype = dtype,
                                            .tokens = source.tokens(),
-                                           .tokenizer_json = tokenizer_of(source)},
+                                           .tokenizer_json = tokenizer_of(source),
+                                           .sequence_length = source.sequence_length()},
                                           source.tensors());
     std::vector<float> buffer(static_cast<size_t>(kBufferElements));
     for (const huggingface::TensorSpec& tensor : source.tensors())

@@ -114,7 +114,7 @@ void ModelSource::State::open_folder(const std::string& model_folder) {
   folder.emplace(model_folder);
   settings = folder->settings();
   tokens = folder->tokens();
-  sequence_length = settings.max_position_embeddings;
+  sequence_length = folder->sequence_length();
   const auto embedding = folder->tensors().find("model.embed_tokens.weight");
   if (embedding != folder->tensors().end() && embedding->second.dtype != "F32")
     compute = DType::bf16;

@@ -32,8 +32,8 @@ class ModelSource {
   const ModelSettings& settings() const;
   // Precision the model is meant to run in: of a checkpoint the recipe's, else that of the weights.
   DType compute() const;
-  // Sequence length it was trained with: of a checkpoint the recipe's, else
-  // max_position_embeddings.
+  // Sequence length it was trained with: of a checkpoint the recipe's, else what the folder says
+  // (ModelFolderReader).
   int64_t sequence_length() const;
   // Newer checkpoints of the run that are damaged and were passed over, one line each.
   const std::vector<std::string>& skipped() const;

@@ -364,6 +364,16 @@ TEST_F(Folder, TokenizerFiles) {
   EXPECT_EQ(config["tokenizer_class"], "PreTrainedTokenizerFast");
   EXPECT_EQ(config["model_max_length"], 256);
   EXPECT_EQ(ModelFolderReader(path_).tokenizer_json(), path_ + "/tokenizer.json");
+  EXPECT_EQ(ModelFolderReader(path_).sequence_length(), 256);
+  for (const auto& [text, length] :
+       {std::pair{R"({"model_max_length": 64})", 64},
+        {R"({"model_max_length": 1000000000000000019884624838656})", 256},
+        {R"({"model_max_length": 0})", 256},
+        {R"({"model_max_length": "long"})", 256},
+        {"[]", 256}}) {
+    std::ofstream(path_ + "/tokenizer_config.json") << text;
+    EXPECT_EQ(ModelFolderReader(path_).sequence_length(), length) << text;
+  }
 
   fs::remove_all(path_);
   ModelFolder missing = folder;

@@ -30,7 +30,7 @@ TEST(ModelSource, StepRunAndExportAreTheSameModel) {
     EXPECT_EQ(source.tokenizer_json(), test::byte_tokenizer_json());
     const bool is_folder = path.ends_with("hf");
     EXPECT_EQ(source.path(), is_folder ? path : saved.step());
-    EXPECT_EQ(source.sequence_length(), is_folder ? 48 : 16);
+    EXPECT_EQ(source.sequence_length(), 16);
     EXPECT_TRUE(source.skipped().empty());
     bool has_bias = false, has_mtp = false;
     for (const huggingface::TensorSpec& tensor : source.tensors()) {

@@ -152,7 +152,7 @@ int run_plan(const PlanOptions& options) {
     }
   }
   const PlannedStep* const chosen = report.best != nullptr ? report.best : report.asked;
-  if (chosen != nullptr) report.narrowest = narrowest_link(planner, *chosen);
+  if (chosen != nullptr) report.narrowest = narrowest_link(planner, chosen->layout);
   if (elsewhere != nullptr && chosen != nullptr) {
     elsewhere->plan(chosen->layout, !options.no_search);
     report.elsewhere = &elsewhere->report;

@@ -132,8 +132,6 @@ class Engine {
   std::vector<float>& selection_bias() { return bias_; }  // [MoE layers, E]
   int64_t committed_steps() const { return committed_steps_; }
   void set_committed_steps(int64_t steps) { committed_steps_ = steps; }
-  // On `meta`: the expected number of ranks that a token goes to.
-  double expected_ranks() const { return expected_ranks_; }
   const ExecutionTimes& last_times() const { return times_; }
   const StepShape& step_shape() const { return step_shape_; }
 

@@ -138,6 +138,28 @@ std::string elsewhere_text(const PlanReport& report, const PlannedStep& here) {
   return text;
 }
 
+std::string assumptions_text(const Planner& planner) {
+  const char* const peak = planner.precision() == Precision::fp32 ? "FP32" : "BF16";
+  std::string text = "\nhow to read it:\n";
+  row(text, "MFU",
+      fmt::format(
+          "FLOPs of the main model's forward and backward, causal attention as half, nothing "
+          "recomputed and no MTP module, over the {} peak: as DeepSeek and NVIDIA report it",
+          peak));
+  row(text, "an uneven load",
+      fmt::format("the busiest rank of each exchange has {:.4g} times the mean rows (--skew; an "
+                  "assumption) and all wait for it",
+                  planner.skew()));
+  row(text, "usable memory",
+      fmt::format("{} of the device's {}: what a driver's context and communication buffers take "
+                  "is not in the table (an assumption)",
+                  percent(static_cast<double>(planner.usable_memory()) / planner.cluster().memory),
+                  gigabytes(planner.cluster().memory)));
+  row(text, "speeds",
+      fmt::format("recipes/clusters/{}.yaml, each with its source", planner.cluster().name));
+  return text;
+}
+
 std::string step_json(const Planner& planner, const RunQuestion& question,
                       const PlannedStep& step) {
   const StepFigures& f = step.figures;
@@ -152,15 +174,15 @@ std::string step_json(const Planner& planner, const RunQuestion& question,
       R"({{"layout":{},"pipeline":{},"expert":{},"schedule":{},"chunks":{},"pairs":{},"waves":{},"micro_batch":{},)"
       R"("micro_batches":{},"ranks":{},"step_seconds":{},"first_step_seconds":{},"skewed_step_seconds":{},"compute_seconds":{},)"
       R"("exposed_seconds":{},"idle_seconds":{},"transfer_seconds":{},"hidden_share":{},"far_bytes":{},"near_bytes":{},)"
-      R"("tokens_per_second":{},"flops_per_second":{},"mfu":{},"rank_hours":{},"skewed_rank_hours":{},"dollars":{},)"
+      R"("tokens":{},"tokens_per_second":{},"flops_per_second":{},"mfu":{},"rank_hours":{},"skewed_rank_hours":{},"dollars":{},)"
       R"("memory_bytes":{{{}"total":{}}},"fits":{}}})",
       json_quoted(to_string(step.layout)), step.layout.pipeline, step.layout.expert,
       json_quoted(step.layout.schedule), step.layout.chunks, step.layout.pairs, step.layout.waves,
       step.layout.micro_batch, step.num_microbatches, step.ranks, f.seconds,
       step.first_seconds > 0 ? json_number(step.first_seconds) : "null", step.skewed_seconds,
       a.compute_seconds, a.exposed_seconds, a.idle_seconds, a.transfer_seconds, f.hidden_share(),
-      f.far_bytes, f.near_bytes, run.tokens_per_second, run.flops_per_second, run.mfu,
-      run.rank_hours, skewed.rank_hours, run.dollars, memory, f.memory.total(),
+      f.far_bytes, f.near_bytes, question.tokens, run.tokens_per_second, run.flops_per_second,
+      run.mfu, run.rank_hours, skewed.rank_hours, run.dollars, memory, f.memory.total(),
       f.memory.total() <= planner.usable_memory());
 }
 
@@ -194,12 +216,12 @@ std::string to_text(const PlanReport& report) {
   if (step == nullptr) return text;
   if (report.elsewhere != nullptr) text += elsewhere_text(report, *step);
   text +=
-      "\nthe narrowest links that still hide the communication of this layout (the step within 2% "
-      "of one with "
-      "endless links):\n";
+      "\nthe narrowest links that together still hide the communication of this layout (a further "
+      "micro-batch within "
+      "2% of what it takes with endless links):\n";
   text += link_text("between nodes", report.narrowest.card, planner.cluster().card_bandwidth);
-  return text +
-         link_text("inside a node", report.narrowest.fabric, planner.cluster().fabric_bandwidth);
+  text += link_text("inside a node", report.narrowest.fabric, planner.cluster().fabric_bandwidth);
+  return text + assumptions_text(planner);
 }
 
 std::string to_json(const PlanReport& report) {

@@ -10,6 +10,7 @@
 #include "launch/plan/step_memory.h"
 #include "parallel/pipeline/pairing.h"
 #include "parallel/pipeline/schedule_file.h"
+#include "parallel/program/validate.h"
 #include "parallel/sim/imbalance.h"
 #include "recipes/check.h"
 
@@ -107,7 +108,7 @@ int64_t Planner::usable_memory() const {
 }
 
 const ModelWork& Planner::phases_of(const PlanLayout& layout) {
-  const std::pair key(layout.expert, layout.micro_batch);
+  const std::array key{layout.expert, layout.micro_batch, layout.waves};
   const auto found = phases_.find(key);
   if (found != phases_.end()) return found->second;
   const Recipe recipe = with_layout(recipe_, layout);
@@ -120,6 +121,7 @@ const ModelWork& Planner::phases_of(const PlanLayout& layout) {
                                   .precision = precision_,
                                   .expert = layout.expert,
                                   .ranks_per_node = cluster_.ranks_per_node,
+                                  .waves = layout.waves,
                                   .two_tier = is_two_tier(recipe_.parallel.exchange, layout.expert,
                                                           cluster_.ranks_per_node)}))
       .first->second;
@@ -139,6 +141,25 @@ std::vector<double> Planner::layer_seconds(const ModelWork& work) const {
   return seconds;
 }
 
+// Of the last hidden layer, which stands for all: compute and exchanges one after another, or, in a
+// pair, under each other.
+SlotCosts Planner::slot_costs(const ModelWork& work) const {
+  const int layer = work.num_hidden_layers - 1;
+  double compute[3] = {}, exchanges[2] = {};
+  for (const Pass pass : {Pass::forward, Pass::input_gradient, Pass::weight_gradient})
+    for (const Kind kind : {Kind::attention, Kind::mlp, Kind::shared, Kind::experts, Kind::combine})
+      compute[static_cast<size_t>(pass)] += ops_seconds(cluster_, work.phase(kind, layer, pass));
+  if (work.expert_ranks > 1 && work.is_moe(layer))
+    for (const Pass pass : {Pass::forward, Pass::input_gradient})
+      for (const Kind kind : {Kind::dispatch, Kind::combine})
+        exchanges[static_cast<size_t>(pass)] += exchange_cost(cluster_, work, kind, pass).seconds;
+  const double backward = compute[1] + compute[2];
+  return {.forward = compute[0] + exchanges[0],
+          .backward = backward + exchanges[1],
+          .weight = compute[2],
+          .pair = std::max(compute[0] + backward, exchanges[0] + exchanges[1])};
+}
+
 Planner::Frame Planner::frame(const PlanLayout& layout, int64_t num_microbatches, Cut cut) {
   Frame frame;
   frame.schedule =
@@ -148,8 +169,9 @@ Planner::Frame Planner::frame(const PlanLayout& layout, int64_t num_microbatches
                                       .positions_key = "parallel.pipeline",
                                       .microbatches_key = "micro-batches",
                                       .chunks_key = "parallel.chunks"});
-  if (layout.pairs) frame.schedule = pair_schedule(frame.schedule).schedule;
   const ModelWork& work = phases_of(layout);
+  if (layout.pairs)
+    frame.schedule = pair_schedule(frame.schedule, {.costs = slot_costs(work)}).schedule;
   double head = kind_seconds(cluster_, work, Kind::head, work.num_hidden_layers - 1);
   if (static_cast<int>(work.like.size()) > work.num_hidden_layers)
     head += kind_seconds(cluster_, work, Kind::head, work.num_hidden_layers);
@@ -232,6 +254,7 @@ PlannedStep Planner::plan(const PlanLayout& layout) {
   Recipe recipe = with_layout(recipe_, layout);
   check_plan_layout(recipe, ranks_);
   PlannedStep step = build(layout, num_microbatches(recipe, ranks_));
+  require_proven(step.shape, step.schedule, step.programs, true);
   const auto skewed = with_every_skew_waited_for(step.programs, step.costs, settings_.skew);
   step.skewed_seconds = simulate(step.programs, skewed).makespan;
   if (const int64_t first = recipe.train.batch_ramp.from; first > 0) {
@@ -245,10 +268,12 @@ StepFigures Planner::estimate(const PlanLayout& layout) {
   const Recipe recipe = with_layout(recipe_, layout);
   check_plan_layout(recipe, ranks_);
   const int64_t all = num_microbatches(recipe, ranks_);
-  const int64_t unit = unit_of(layout), few = 2 * unit, more = 3 * unit;
-  if (all <= more) return build(layout, all).figures;
-  const StepFigures a = build(layout, few).figures, b = build(layout, more).figures;
-  const double further = static_cast<double>(all - more) / static_cast<double>(more - few);
+  if (is_file_schedule(layout.schedule) || all <= 3 * unit_of(layout))
+    return build(layout, all).figures;
+  const SteadyState steady = steady_state(layout);
+  const StepFigures &a = steady.shorter.figures, &b = steady.longer.figures;
+  const double further = static_cast<double>(all - steady.longer.num_microbatches) /
+                         static_cast<double>(steady.further);
   const auto at_all = [&](double x, double y) { return std::max(0.0, y + further * (y - x)); };
   StepFigures figures = b;
   figures.seconds = at_all(a.seconds, b.seconds);
@@ -261,6 +286,15 @@ StepFigures Planner::estimate(const PlanLayout& layout) {
   account.exposed_seconds = at_all(a.account.exposed_seconds, b.account.exposed_seconds);
   account.idle_seconds = at_all(a.account.idle_seconds, b.account.idle_seconds);
   return figures;
+}
+
+SteadyState Planner::steady_state(const PlanLayout& layout) {
+  if (is_file_schedule(layout.schedule)) {
+    const int64_t all = num_microbatches(with_layout(recipe_, layout), ranks_);
+    return {.shorter = {}, .longer = build(layout, all), .further = all};
+  }
+  const int64_t unit = unit_of(layout);
+  return {.shorter = build(layout, 2 * unit), .longer = build(layout, 3 * unit), .further = unit};
 }
 
 double Planner::least_seconds(const PlanLayout& layout) {
@@ -291,6 +325,11 @@ int64_t Planner::resident_bytes(const PlanLayout& layout) {
 
 double Planner::seconds_on(const Cluster& cluster, const PlannedStep& step) const {
   return simulate(step.programs, price_programs(cluster, step.work, step.programs)).makespan;
+}
+
+double Planner::seconds_on(const Cluster& cluster, const SteadyState& steady) const {
+  const double shorter = steady.shorter.programs.empty() ? 0 : seconds_on(cluster, steady.shorter);
+  return (seconds_on(cluster, steady.longer) - shorter) / static_cast<double>(steady.further);
 }
 
 }  // namespace strait

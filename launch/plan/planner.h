@@ -6,6 +6,7 @@
 // otherwise.
 #pragma once
 
+#include <array>
 #include <map>
 #include <optional>
 #include <utility>
@@ -14,6 +15,7 @@
 #include "launch/plan/plan_layout.h"
 #include "launch/plan/step_costs.h"
 #include "parallel/pipeline/schedule.h"
+#include "parallel/pipeline/slot_costs.h"
 #include "parallel/program/lower.h"
 #include "parallel/sim/price.h"
 #include "parallel/sim/simulate.h"
@@ -54,11 +56,19 @@ struct PlannedStep {
   double first_seconds = 0;  // of the first step of a batch ramp; 0: the recipe has none
 };
 
+// Two steps that differ by some micro-batches of the steady state, where pairs are whole and
+// pipelines full.
+struct SteadyState {
+  PlannedStep shorter, longer;  // a schedule read from a file has no shorter step: it is empty
+  int64_t further = 0;          // micro-batches
+};
+
 class Planner {
  public:
   Planner(Recipe recipe, Cluster cluster, PlanSettings settings);
 
-  // The whole step. Errors: RecipeError when the layout does not fit (check_plan_layout).
+  // The whole step, proven (parallel/program/validate.h). Errors: RecipeError when the layout does
+  // not fit (check_plan_layout).
   PlannedStep plan(const PlanLayout& layout);
   // The same figures sooner, within a few percent: a step of many micro-batches is as long as one
   // of few plus what each further one adds, found from two short steps. Memory does not depend on
@@ -69,13 +79,16 @@ class Planner {
   double least_seconds(const PlanLayout& layout);
   // Of the fullest position, before any activation; more than usable_memory() never fits.
   int64_t resident_bytes(const PlanLayout& layout);
-  // Seconds of the planned step on another cluster.
+  SteadyState steady_state(const PlanLayout& layout);
+  // Seconds of the planned step on another cluster, and of one further micro-batch.
   double seconds_on(const Cluster& cluster, const PlannedStep& step) const;
+  double seconds_on(const Cluster& cluster, const SteadyState& steady) const;
 
   const Recipe& recipe() const { return recipe_; }
   const Cluster& cluster() const { return cluster_; }
   int64_t ranks() const { return ranks_; }
   Precision precision() const { return precision_; }
+  double skew() const { return settings_.skew; }
   // A share of the device's memory is kept for what no table counts: the driver's context,
   // communication buffers, fragments.
   int64_t usable_memory() const;
@@ -91,6 +104,7 @@ class Planner {
   Cut cut_of(const PlanLayout& layout, int64_t num_microbatches);
   const ModelWork& phases_of(const PlanLayout& layout);
   std::vector<double> layer_seconds(const ModelWork& work) const;
+  SlotCosts slot_costs(const ModelWork& work) const;
   PlannedStep build(const PlanLayout& layout, int64_t num_microbatches);
   PlannedStep build(const PlanLayout& layout, int64_t num_microbatches, Cut cut);
 
@@ -99,8 +113,8 @@ class Planner {
   PlanSettings settings_;
   int64_t ranks_ = 0;
   Precision precision_ = Precision::bf16;
-  std::map<std::pair<int64_t, int64_t>, ModelWork> phases_;  // by expert, micro-batch
-  std::map<std::string, Cut> cuts_;                          // by layout
+  std::map<std::array<int64_t, 3>, ModelWork> phases_;  // by expert, micro-batch, waves
+  std::map<std::string, Cut> cuts_;                     // by layout
   double model_flops_per_token_ = 0;
 };
 

@@ -39,8 +39,8 @@ std::vector<PlanLayout> schedules_of(PlanLayout layout) {
   if (layout.pipeline == 1) return all;
   for (const bool pairs : {false, true})
     for (const int64_t chunks : {2, 4}) add("interleaved", chunks, pairs);
-  add("zb1p", 0, false);
-  add("zbv", 0, false);
+  for (const bool pairs : {false, true})
+    for (const char* name : {"zb1p", "zbv"}) add(name, 0, pairs);
   add("dualpipe", 0, false);
   add("dualpipev", 0, false);
   return all;
@@ -209,27 +209,38 @@ std::string why_faster(const StepFigures& first, const StepFigures& second) {
   return text;
 }
 
-NarrowestLink narrowest_link(const Planner& planner, const PlannedStep& step, double tolerance) {
+NarrowestLink narrowest_link(Planner& planner, const PlanLayout& layout, double tolerance) {
   // A thousand times wider stands for a link that is never waited for.
   constexpr double kWide = 1000;
-  const auto narrowest = [&](double Cluster::*link, double bytes) {
-    if (bytes == 0) return 0.0;
-    Cluster cluster = planner.cluster();
-    const double own = cluster.*link;
-    const auto seconds_at = [&](double factor) {
-      cluster.*link = own * factor;
-      return planner.seconds_on(cluster, step);
-    };
-    const double most = tolerance * seconds_at(kWide);
-    double low = 1 / kWide, high = kWide;  // factors: too narrow, wide enough
+  const Cluster& own = planner.cluster();
+  const SteadyState steady = planner.steady_state(layout);
+  const auto seconds_at = [&](double card, double fabric) {  // as factors of the cluster's own
+    Cluster cluster = own;
+    cluster.card_bandwidth *= card;
+    cluster.fabric_bandwidth *= fabric;
+    return planner.seconds_on(cluster, steady);
+  };
+  const double most = tolerance * seconds_at(kWide, kWide);
+  const auto least_factor = [&](double low, double high, const auto& seconds_of) {
     while (high / low > 1.01) {
       const double middle = std::sqrt(low * high);
-      (seconds_at(middle) <= most ? high : low) = middle;
+      (seconds_of(middle) <= most ? high : low) = middle;
     }
-    return own * high;
+    return high;
   };
-  return {.card = narrowest(&Cluster::card_bandwidth, step.figures.far_bytes),
-          .fabric = narrowest(&Cluster::fabric_bandwidth, step.figures.near_bytes)};
+  double card = 0, fabric = 0;
+  if (steady.longer.figures.far_bytes > 0)
+    card = least_factor(1 / kWide, kWide, [&](double f) { return seconds_at(f, kWide); });
+  if (steady.longer.figures.near_bytes > 0)
+    fabric = least_factor(1 / kWide, kWide, [&](double f) { return seconds_at(kWide, f); });
+  // What each costs alone adds up where both are as narrow as that.
+  if (card > 0 && fabric > 0 && seconds_at(card, fabric) > most) {
+    const double both =
+        least_factor(1, kWide, [&](double f) { return seconds_at(f * card, f * fabric); });
+    card *= both;
+    fabric *= both;
+  }
+  return {.card = own.card_bandwidth * card, .fabric = own.fabric_bandwidth * fabric};
 }
 
 }  // namespace strait

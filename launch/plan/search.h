@@ -38,12 +38,13 @@ std::optional<PlanLayout> nearest_that_fits(Planner& planner, const PlanLayout& 
 // Why `first` is faster than `second`: where its seconds are saved, largest first.
 std::string why_faster(const StepFigures& first, const StepFigures& second);
 
-// The bandwidth of a tier below which the step gets longer than `tolerance` times what it is when
-// that tier is a thousand times wider: bytes per second and rank. 0: the tier carries nothing.
+// Bandwidths in bytes per second and rank, as narrow as they can be together: with both, a further
+// micro-batch takes at most `tolerance` times what it takes with endless links. (What is exposed
+// while pipelines fill and drain no schedule hides.) Each is found with the other endless; where
+// both at once are too narrow, both are widened by the same factor. 0: the tier carries nothing.
 struct NarrowestLink {
   double card = 0, fabric = 0;
 };
-NarrowestLink narrowest_link(const Planner& planner, const PlannedStep& step,
-                             double tolerance = 1.02);
+NarrowestLink narrowest_link(Planner& planner, const PlanLayout& layout, double tolerance = 1.02);
 
 }  // namespace strait

@@ -99,13 +99,9 @@ class Recorder {
   MemoryUse before_;
 };
 
-struct Measured {
-  std::map<PhaseKey, PhaseWork> phases;
-  double ranks_of_token = 1;
-};
-
 // `ranks_per_node` of an expert group, or more.
-Measured run_phases(EngineSettings settings, int64_t expert, int64_t ranks_per_node) {
+std::map<PhaseKey, PhaseWork> run_phases(EngineSettings settings, int64_t expert,
+                                         int64_t ranks_per_node) {
   settings.model = reduced(settings.model);
   settings.num_microbatches = 2;
   settings.num_threads = 1;
@@ -117,7 +113,7 @@ Measured run_phases(EngineSettings settings, int64_t expert, int64_t ranks_per_n
   engine.initialise(0);
   Recorder recorder(engine);
   engine.run_step({}, 0);
-  return {recorder.finish(), engine.expected_ranks()};
+  return recorder.finish();
 }
 
 // Wire formats as in parallel/expert/expert_exchange.h; in FP8, rows on their way to the experts
@@ -148,18 +144,21 @@ ModelWork measure_step(const StepCostSettings& settings) {
   work.top_k = model.num_experts_per_tok;
   work.hidden_size = model.hidden_size;
   work.moments_bytes = engine.optimizer.moments_dtype == "bf16" ? 2 : 4;
-  EngineSettings measured_engine = engine;
-  measured_engine.exchange = settings.two_tier ? "two_tier" : "flat";
-  Measured measured = run_phases(measured_engine, settings.expert, settings.ranks_per_node);
-  work.phases = std::move(measured.phases);
-  work.ranks_of_token = measured.ranks_of_token;
+  EngineSettings measured = engine;
+  measured.exchange = settings.two_tier ? "two_tier" : "flat";
+  work.phases = run_phases(measured, settings.expert, settings.ranks_per_node);
   work.num_hidden_layers = static_cast<int>(model.num_hidden_layers);
   work.like = like_layers(model);
   work.expert_ranks = settings.expert;
   work.expert_nodes = std::max<int64_t>(1, settings.expert / settings.ranks_per_node);
   if (model.n_routed_experts > 0) {
     const RouteSettings route = route_settings(model);
-    work.nodes_of_token = expected_parts(route, model.n_routed_experts, work.expert_nodes);
+    const auto crossings = [&](int64_t parts) {
+      return expected_crossings(route, model.n_routed_experts, parts, settings.expert,
+                                settings.waves);
+    };
+    work.ranks_of_token = crossings(work.expert_ranks);
+    work.nodes_of_token = crossings(work.expert_nodes);
   }
   work.two_tier = settings.two_tier;
   work.exchanges = exchange_bytes(settings);
@@ -179,7 +178,7 @@ TokenFlops flops_per_token(EngineSettings settings) {
   settings.recompute = {.norms = false, .mla_up = false, .swiglu = false};
   settings.micro_batch = 1;
   const ModelSettings& model = settings.model;
-  const std::map<PhaseKey, PhaseWork> phases = run_phases(settings, 1, 1).phases;
+  const std::map<PhaseKey, PhaseWork> phases = run_phases(settings, 1, 1);
   const std::vector<int> like = like_layers(model);
   std::vector<double> of_layer(like.size() + 1);  // measured layers; embed is last
   double heads[2] = {};

@@ -18,6 +18,7 @@ struct StepCostSettings {
   Precision precision = Precision::bf16;
   int64_t expert = 1;  // ranks of an expert group
   int64_t ranks_per_node = 1;
+  int64_t waves = 1;      // parts that a layer's experts are exchanged in
   bool two_tier = false;  // exchanges, as parallel.exchange
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "core/scramble.h"
 
@@ -22,11 +23,21 @@ double expected_without_groups(int64_t num_experts, int64_t top_k, int64_t num_p
 }  // namespace
 
 double expected_parts(const RouteSettings& settings, int64_t num_experts, int64_t num_parts) {
-  STRAIT_CHECK(num_parts >= 1 && num_experts % num_parts == 0);
-  if (num_parts == 1) return 1;
+  return expected_crossings(settings, num_experts, num_parts, num_parts, 1);
+}
+
+double expected_crossings(const RouteSettings& settings, int64_t num_experts, int64_t num_parts,
+                          int64_t num_ranks, int64_t waves) {
+  STRAIT_CHECK(num_parts >= 1 && num_ranks % num_parts == 0 && waves >= 1 &&
+               num_experts % (num_ranks * waves) == 0);
+  const int64_t of_rank = num_experts / num_ranks, of_wave = of_rank / waves;
+  const auto crossing = [&](int64_t expert) {
+    return expert / (num_experts / num_parts) * waves + expert % of_rank / of_wave;
+  };
+  if (num_parts * waves == 1) return 1;
   const bool grouped =
       settings.method != RouteSettings::Method::greedy && settings.topk_group < settings.n_group;
-  if (!grouped) return expected_without_groups(num_experts, settings.top_k, num_parts);
+  if (!grouped) return expected_without_groups(num_experts, settings.top_k, num_parts * waves);
 
   Context ctx(Device::cpu, 1);
   const auto empty = [&](Shape shape, DType dtype) {
@@ -43,18 +54,15 @@ double expected_parts(const RouteSettings& settings, int64_t num_experts, int64_
   const bool biased = settings.method == RouteSettings::Method::noaux_tc;
   route(ctx, logits, biased ? ctx.zeros({num_experts}, DType::f32, Purpose::workspace) : Tensor{},
         settings, ids, weights);
-  int64_t parts = 0;
+  int64_t crossings = 0;
   const auto experts = ids.span<int32_t>();
   for (auto token = experts.begin(); token != experts.end(); token += settings.top_k) {
-    std::sort(token, token + settings.top_k);
-    int64_t before = -1;
-    for (auto expert = token; expert != token + settings.top_k; ++expert) {
-      const int64_t part = *expert / (num_experts / num_parts);
-      parts += part != before;
-      before = part;
-    }
+    std::set<int64_t> of_token;
+    for (auto expert = token; expert != token + settings.top_k; ++expert)
+      of_token.insert(crossing(*expert));
+    crossings += int64_t(of_token.size());
   }
-  return double(parts) / double(kTokens);
+  return double(crossings) / double(kTokens);
 }
 
 }  // namespace strait

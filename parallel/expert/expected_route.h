@@ -17,4 +17,11 @@ namespace strait {
 // REQUIRES: num_parts divides num_experts.
 double expected_parts(const RouteSettings& settings, int64_t num_experts, int64_t num_parts);
 
+// The same for experts that are exchanged in `waves`: each of `num_ranks` ranks has its experts in
+// so many equal stretches. The expected number of pairs (part, wave) that hold one of a token's
+// experts: what its row crosses to the parts, over all waves.
+// REQUIRES: num_parts divides num_ranks, and num_ranks * waves divides num_experts.
+double expected_crossings(const RouteSettings& settings, int64_t num_experts, int64_t num_parts,
+                          int64_t num_ranks, int64_t waves);
+
 }  // namespace strait

@@ -222,4 +222,16 @@ std::vector<Problem> validate(const StepShape& shape, const Schedule& schedule,
   return Validation(shape, schedule, programs, with_boundary).run();
 }
 
+void require_proven(const StepShape& shape, const Schedule& schedule,
+                    std::span<const Program> programs, bool with_boundary) {
+  const std::vector<Problem> problems = validate(shape, schedule, programs, with_boundary);
+  if (problems.empty()) return;
+  constexpr size_t kShown = 3;
+  std::string text = fmt::format("the programs of schedule {} are not proven:", schedule.name);
+  for (size_t i = 0; i < std::min(kShown, problems.size()); ++i)
+    text += (i > 0 ? "; " : " ") + problems[i].text;
+  if (problems.size() > kShown) text += fmt::format("; and {} more", problems.size() - kShown);
+  throw InternalError(text);
+}
+
 }  // namespace strait

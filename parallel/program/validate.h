@@ -34,6 +34,11 @@ struct Problem {
 std::vector<Problem> validate(const StepShape& shape, const Schedule& schedule,
                               std::span<const Program> programs, bool with_boundary);
 
+// What is run, or promised to run, has passed here first. Throws InternalError, with the first
+// problems, when validate() finds any.
+void require_proven(const StepShape& shape, const Schedule& schedule,
+                    std::span<const Program> programs, bool with_boundary);
+
 // Bytes a forward task leaves behind for its backward.
 struct KeptBytes {
   int64_t until_input_gradient = 0;   // freed when the same phase's input gradient is done

@@ -21,6 +21,18 @@ TaskOp part_of(TaskOp op, int num_parts) {
   return op;
 }
 
+// What goes over the two links under each other. Rates: of this transfer alone.
+TaskCost transfer(const Cluster& cluster, double far_bytes, double far_rate, double near_bytes,
+                  double near_rate) {
+  TaskCost cost{.bytes_near = near_bytes, .bytes_far = far_bytes};
+  cost.seconds = std::max(far_bytes / far_rate, near_bytes / near_rate);
+  if (cost.seconds == 0) return cost;
+  const double card = std::min(1.0, far_bytes / cost.seconds / far_message_rate(cluster));
+  of(cost, Link::card_up) = of(cost, Link::card_down) = card;
+  of(cost, Link::fabric) = std::min(1.0, near_bytes / cost.seconds / near_message_rate(cluster));
+  return cost;
+}
+
 class Pricer {
  public:
   Pricer(const Cluster& cluster, const ModelWork& work) : cluster_(cluster), work_(work) {}
@@ -29,7 +41,7 @@ class Pricer {
     switch (task.kind) {
       case Kind::dispatch:
       case Kind::combine:
-        return exchange(task);
+        return exchange_cost(cluster_, work_, task.kind, task.pass, task.num_parts);
       case Kind::send:
         return message(task.send.rows, 0);
       case Kind::receive:
@@ -98,25 +110,6 @@ class Pricer {
            elementwise_seconds(cluster_, 4 * double(b.numel));
   }
 
-  // What goes over the two links under each other. Rates: of this transfer alone.
-  TaskCost transfer(double far_bytes, double far_rate, double near_bytes, double near_rate) const {
-    TaskCost cost{.bytes_near = near_bytes, .bytes_far = far_bytes};
-    cost.seconds = std::max(far_bytes / far_rate, near_bytes / near_rate);
-    if (cost.seconds == 0) return cost;
-    const double card = std::min(1.0, far_bytes / cost.seconds / far_message_rate(cluster_));
-    of(cost, Link::card_up) = of(cost, Link::card_down) = card;
-    of(cost, Link::fabric) = std::min(1.0, near_bytes / cost.seconds / near_message_rate(cluster_));
-    return cost;
-  }
-  TaskCost exchange(const Task& task) const {
-    const ExchangeLoad bytes = exchange_load(work_, task.kind, task.pass);
-    TaskCost cost = transfer(bytes.far_bytes / task.num_parts, far_exchange_rate(cluster_),
-                             bytes.near_bytes / task.num_parts, near_exchange_rate(cluster_));
-    cost.latency_seconds = (bytes.far_bytes > 0 ? cluster_.card_latency : 0) +
-                           (bytes.near_bytes > 0 ? cluster_.fabric_latency : 0);
-    of(cost, Link::cores) = cluster_.exchange_cores / cluster_.cores;
-    return cost;
-  }
   TaskCost message(int64_t rows_up, int64_t rows_down) const {
     const double up = double(rows_up) * work_.message_row_bytes;
     const double down = double(rows_down) * work_.message_row_bytes, most = std::max(up, down);
@@ -141,7 +134,7 @@ class Pricer {
     const double all = double(b.numel) * element_bytes;
     const double inside = double(b.replicas_per_node), nodes = double(b.replicas) / inside;
     TaskCost cost =
-        transfer(all * (1 / inside - 1 / double(b.replicas)), far_message_rate(cluster_),
+        transfer(cluster_, all * (1 / inside - 1 / double(b.replicas)), far_message_rate(cluster_),
                  all * (inside - 1) / inside, near_message_rate(cluster_));
     // One rank after another in a ring, at each level.
     cost.latency_seconds =
@@ -194,6 +187,17 @@ ExchangeLoad exchange_load(const ModelWork& work, Kind kind, Pass pass) {
   const double far_rows = work.two_tier ? work.nodes_of_token : work.ranks_of_token;
   return {.far_bytes = tokens * far * (far_rows * bytes.row + pairs),
           .near_bytes = tokens * near * (work.ranks_of_token * bytes.row + pairs)};
+}
+
+TaskCost exchange_cost(const Cluster& cluster, const ModelWork& work, Kind kind, Pass pass,
+                       int num_waves) {
+  const ExchangeLoad bytes = exchange_load(work, kind, pass);
+  TaskCost cost = transfer(cluster, bytes.far_bytes / num_waves, far_exchange_rate(cluster),
+                           bytes.near_bytes / num_waves, near_exchange_rate(cluster));
+  cost.latency_seconds = (bytes.far_bytes > 0 ? cluster.card_latency : 0) +
+                         (bytes.near_bytes > 0 ? cluster.fabric_latency : 0);
+  of(cost, Link::cores) = cluster.exchange_cores / cluster.cores;
+  return cost;
 }
 
 std::vector<std::vector<TaskCost>> price_programs(const Cluster& cluster, const ModelWork& work,

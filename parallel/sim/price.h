@@ -20,11 +20,14 @@ namespace strait {
 
 double op_seconds(const Cluster& cluster, const TaskOp& op);
 
-// What one rank sends in an exchange, payload.
+// What one rank sends in an exchange, payload; all its waves together.
 struct ExchangeLoad {
   double far_bytes = 0, near_bytes = 0;
 };
 ExchangeLoad exchange_load(const ModelWork& work, Kind kind, Pass pass);
+// Of one of an exchange's waves.
+TaskCost exchange_cost(const Cluster& cluster, const ModelWork& work, Kind kind, Pass pass,
+                       int num_waves = 1);
 
 // REQUIRES: programs lowered from the shape that `work` was made for: its layers, stages and
 // buckets. cost[position][task].

@@ -131,20 +131,51 @@ TEST(Search, SaysWhatTheSmallestNeedsWhereNothingFits) {
 
 TEST(Search, NarrowestLinkIsWhereTheStepBeginsToGrow) {
   Planner planner = small_planner();
-  const PlannedStep step = planner.plan({.pipeline = 1, .expert = 16, .pairs = true});
-  const NarrowestLink link = narrowest_link(planner, step);
+  const PlanLayout layout{.pipeline = 1, .expert = 16, .pairs = true};
+  const SteadyState steady = planner.steady_state(layout);
+  const NarrowestLink link = narrowest_link(planner, layout);
   ASSERT_GT(link.card, 0);
-  const auto seconds_at = [&](double bandwidth) {
+  ASSERT_GT(link.fabric, 0);
+  const auto seconds_at = [&](double card, double fabric) {
     Cluster cluster = planner.cluster();
-    cluster.card_bandwidth = bandwidth;
-    return planner.seconds_on(cluster, step);
+    cluster.card_bandwidth = card;
+    cluster.fabric_bandwidth = fabric;
+    return planner.seconds_on(cluster, steady);
   };
-  const double endless = seconds_at(1000 * planner.cluster().card_bandwidth);
-  EXPECT_LE(seconds_at(link.card), 1.0201 * endless);
-  EXPECT_GT(seconds_at(link.card / 1.05), 1.02 * endless);
+  const double endless = seconds_at(1000 * planner.cluster().card_bandwidth,
+                                    1000 * planner.cluster().fabric_bandwidth);
+  // Both hold together, and neither could be narrower with the other at the same share.
+  EXPECT_LE(seconds_at(link.card, link.fabric), 1.0201 * endless);
+  EXPECT_GT(seconds_at(link.card / 1.05, link.fabric / 1.05), 1.02 * endless);
   // Nothing crosses nodes: no link is needed.
-  const PlannedStep inside = planner.plan({.pipeline = 1, .expert = 8});
-  EXPECT_GT(inside.figures.near_bytes, 0);
+  Planner one(recipe_of("deepseek-v2-lite.yaml", {"train.global_batch=64"}), small_cluster(),
+              {.ranks = 1});
+  const NarrowestLink none = narrowest_link(one, {.pipeline = 1, .expert = 1});
+  EXPECT_EQ(none.card, 0);
+  EXPECT_EQ(none.fabric, 0);
+}
+
+// A token with experts in several waves of a rank or a node crosses to it in each of them.
+TEST(Planner, WavesSendMoreBytes) {
+  Planner planner = small_planner();
+  const auto step_with = [&](int64_t waves) {
+    return planner.plan({.pipeline = 1, .expert = 16, .waves = waves});
+  };
+  const PlannedStep whole = step_with(1), waves = step_with(2);
+  EXPECT_GT(waves.work.ranks_of_token, whole.work.ranks_of_token);
+  EXPECT_GT(waves.work.nodes_of_token, 1.3 * whole.work.nodes_of_token);
+  // Gradients and weights cross as before.
+  const auto exchanged = [](const PlannedStep& step) {
+    double bytes = 0;
+    for (size_t i = 0; i < step.programs[0].tasks.size(); ++i) {
+      const Kind kind = step.programs[0].tasks[i].kind;
+      if (kind == Kind::dispatch || kind == Kind::combine) bytes += step.costs[0][i].bytes_far;
+    }
+    return bytes;
+  };
+  const double rows = whole.work.two_tier ? waves.work.nodes_of_token / whole.work.nodes_of_token
+                                          : waves.work.ranks_of_token / whole.work.ranks_of_token;
+  EXPECT_NEAR(exchanged(waves) / exchanged(whole), rows, 0.01 * rows);  // ids cross once
 }
 
 TEST(Plan, RunFiguresFollowTheirDefinition) {

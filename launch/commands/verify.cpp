@@ -34,8 +34,7 @@ int run_verify(const VerifyOptions& options, Comm& comm) {
 }
 
 int run_verify(const VerifyOptions& options) {
-  return run_on_ranks(options.ranks,
-                      [&](Comm& comm, Watch*) { return run_verify(options, comm); });
+  return run_on_ranks(options.ranks, [&](Comm& comm, Watch*) { return run_verify(options, comm); });
 }
 
 }  // namespace strait

@@ -28,8 +28,8 @@ struct ExpertLinks {
   int node_index() const { return rank_index / ranks_per_node; }
 };
 
-// Whether parallel.exchange, "auto", "flat" or "two_tier", means two hops. On one node there is only
-// the hop inside it; "auto" leaves the second one out where each node has one rank, too.
+// Whether parallel.exchange, "auto", "flat" or "two_tier", means two hops. On one node there is
+// only the hop inside it; "auto" leaves the second one out where each node has one rank, too.
 bool is_two_tier(const std::string& exchange, int64_t expert_ranks, int64_t ranks_per_node);
 
 ExpertLinks expert_links(const Mesh& mesh, Rank rank, Comm* comm, bool two_tier, int chunks);

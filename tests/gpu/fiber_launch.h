@@ -1,7 +1,7 @@
 // tests/gpu/fiber_launch.h: runs a CUDA kernel's own source on the CPU. Every thread of a block is
 // a fiber, and blocks run one after another. It has thread and block indices, static shared memory,
-// __syncthreads, __syncwarp and warp shuffles: what plain kernels use. It has no tensor cores, TMA
-// or clusters.
+// __syncthreads, __syncwarp and warp shuffles: what plain kernels use. It has no clusters, and
+// tensor cores and TMA only with ptx_cpu.h.
 //
 // Fibers change only where they wait, and take turns in an order that differs with the seed: a
 // missing __syncthreads shows in some order, and a barrier that not all threads reach is an error.
@@ -65,14 +65,12 @@ struct Fiber {
 struct Shape {
   dim3 grid, block;
   size_t dynamic_bytes = 0;
-  int cluster = 1;  // so many blocks run at one time. REQUIRES: grid.x is a multiple, and static
-                    // shared memory is not used
 };
 
 struct Launch {
   Shape shape;
   std::function<void()> kernel;
-  std::vector<Block> blocks;  // of the cluster
+  Block running;
   std::vector<std::unique_ptr<Fiber>> fibers;
   std::vector<std::function<void()>>
       pending;  // what the chip does on its own: some time, in any order
@@ -153,30 +151,26 @@ inline bool run_pending(Launch& l, std::mt19937& engine) {
   return true;
 }
 
-inline void run_cluster(Launch& l, unsigned first_block, std::mt19937& engine) {
+inline void run_block(Launch& l, unsigned at, std::mt19937& engine) {
   const dim3& grid = l.shape.grid;
   const dim3& threads = l.shape.block;
-  const auto num_threads = static_cast<int>(threads.x * threads.y * threads.z);
-  l.blocks.assign(l.shape.cluster, {});
-  for (int b = 0; b < l.shape.cluster; b++) {
-    Block& block = l.blocks[b];
-    const unsigned at = first_block + b;
-    block.index = {at % grid.x, at / grid.x % grid.y, at / grid.x / grid.y};
-    block.warps.assign((num_threads + kWarp - 1) / kWarp, {});
-    block.memory.assign(l.shape.dynamic_bytes + 1024, 0xee);
-    const auto address = reinterpret_cast<uintptr_t>(block.memory.data());
-    block.dynamic_shared = block.memory.data() + (1024 - address % 1024) % 1024;
-    for (int i = 0; i < num_threads; i++) {
-      Fiber& f = *l.fibers[b * num_threads + i];
-      f.done = f.polls = false;
-      f.barrier = nullptr;
-      f.thread = i;
-      f.block = &block;
-      f.index = {i % threads.x, i / threads.x % threads.y, i / threads.x / threads.y};
-      getcontext(&f.context);
-      f.context.uc_stack = {f.stack.data(), 0, f.stack.size()};
-      makecontext(&f.context, run_fiber, 0);
-    }
+  const auto num_threads = static_cast<int>(l.fibers.size());
+  Block& block = l.running = {};
+  block.index = {at % grid.x, at / grid.x % grid.y, at / grid.x / grid.y};
+  block.warps.assign((num_threads + kWarp - 1) / kWarp, {});
+  block.memory.assign(l.shape.dynamic_bytes + 1024, 0xee);
+  const auto address = reinterpret_cast<uintptr_t>(block.memory.data());
+  block.dynamic_shared = block.memory.data() + (1024 - address % 1024) % 1024;
+  for (int i = 0; i < num_threads; i++) {
+    Fiber& f = *l.fibers[i];
+    f.done = f.polls = false;
+    f.barrier = nullptr;
+    f.thread = i;
+    f.block = &block;
+    f.index = {i % threads.x, i / threads.x % threads.y, i / threads.x / threads.y};
+    getcontext(&f.context);
+    f.context.uc_stack = {f.stack.data(), 0, f.stack.size()};
+    makecontext(&f.context, run_fiber, 0);
   }
   std::vector<int> order(l.fibers.size());
   std::iota(order.begin(), order.end(), 0);
@@ -204,14 +198,14 @@ inline void run(const Shape& shape, unsigned seed, std::function<void()> kernel)
   Launch l;
   l.shape = shape;
   l.kernel = std::move(kernel);
-  const unsigned num_fibers = shape.block.x * shape.block.y * shape.block.z * shape.cluster;
+  const unsigned num_fibers = shape.block.x * shape.block.y * shape.block.z;
   for (unsigned i = 0; i < num_fibers; i++) l.fibers.push_back(std::make_unique<Fiber>());
   launch() = &l;
   std::mt19937 engine(seed);
-  std::vector<unsigned> clusters(shape.grid.x * shape.grid.y * shape.grid.z / shape.cluster);
-  std::iota(clusters.begin(), clusters.end(), 0u);
-  std::shuffle(clusters.begin(), clusters.end(), engine);
-  for (unsigned cluster : clusters) run_cluster(l, cluster * shape.cluster, engine);
+  std::vector<unsigned> blocks(shape.grid.x * shape.grid.y * shape.grid.z);
+  std::iota(blocks.begin(), blocks.end(), 0u);
+  std::shuffle(blocks.begin(), blocks.end(), engine);
+  for (unsigned block : blocks) run_block(l, block, engine);
   launch() = nullptr;
 }
 

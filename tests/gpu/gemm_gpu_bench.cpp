@@ -194,24 +194,8 @@ const GroupedSize kGrouped[] = {{"4 x 8192", {8192, 8192, 8192, 8192}, 4096, 716
                                 {"ragged 30976", {9101, 6303, 8801, 6771}, 4096, 7168},
                                 {"ragged 30976", {9101, 6303, 8801, 6771}, 7168, 2048}};
 
-struct Configuration {
-  std::string name;
-  GroupedGemmConfig config;
-};
-
-std::vector<Configuration> configurations() {
-  std::vector<Configuration> all;
-  for (int tile : {128, 160, 192}) {
-    for (int sharing : {1, 2}) {
-      for (int strip : {8, 16, 32}) {
-        all.push_back({std::to_string(tile) + (sharing == 2 ? " pairs" : " alone") +
-                           ", strips of " + std::to_string(strip),
-                       {0, sharing, tile, strip}});
-      }
-    }
-    all.push_back({std::to_string(tile) + " pairs, 112 SMs", {112, 2, tile, 16}});
-  }
-  return all;
+std::string on_sms(int num_sms) {
+  return num_sms == 0 ? "" : ", " + std::to_string(num_sms) + " SMs";
 }
 
 struct Experts {
@@ -244,16 +228,16 @@ void bench_grouped(Report& report, const Operands& data, GemmLt& lt) {
     const int64_t x_bytes = experts.padded * size.k, w_bytes = num_experts * size.n * size.k;
     const std::string product =
         std::string(size.name) + ", " + std::to_string(size.n) + " x " + std::to_string(size.k);
-    for (const Configuration& configuration : configurations()) {
+    for (int num_sms : {0, 112}) {
       report.row(
-          product, std::string("own grouped FP8, ") + configuration.name,
-          flops_of(experts.rows, size.n, size.k), [&](int set) {
+          product, "own grouped FP8" + on_sms(num_sms), flops_of(experts.rows, size.n, size.k),
+          [&](int set) {
             const uint8_t* x = data.fp8.as<uint8_t>() + set * (x_bytes + w_bytes);
             grouped_gemm_fp8(
                 {experts.padded, size.n, size.k, num_experts, x, data.scales.as<float>(),
                  x + x_bytes, data.scales.as<float>() + (int64_t{8} << 20), data.results.data(),
-                 experts.block_expert.as<int>(), experts.num_blocks.as<int>()},
-                configuration.config, nullptr);
+                 experts.block_expert.as<int>(), experts.num_blocks.as<int>(), num_sms},
+                nullptr);
           });
     }
     forward_rows(report, data, lt, {experts.padded, size.n, size.k});
@@ -266,16 +250,16 @@ void bench_grouped_wgrad(Report& report, const Operands& data, GemmLt& lt) {
     const auto num_experts = static_cast<int>(counts.size());
     const int64_t m = 7168, n = 4096, dy_bytes = m * experts.padded, x_bytes = n * experts.padded;
     const std::string product = "4 x 7168 x 4096, k " + std::to_string(experts.rows);
-    for (const Configuration& configuration : configurations()) {
+    for (int num_sms : {0, 112}) {
       report.row(
-          product, std::string("own grouped FP8 +=, ") + configuration.name,
-          flops_of(m, n, experts.rows), [&](int set) {
+          product, "own grouped FP8 +=" + on_sms(num_sms), flops_of(m, n, experts.rows),
+          [&](int set) {
             const uint8_t* dy = data.fp8.as<uint8_t>() + set * (dy_bytes + x_bytes);
             grouped_wgrad_fp8(
                 {experts.padded, m, n, num_experts, dy, data.scales.as<float>(), dy + dy_bytes,
                  data.scales.as<float>() + (int64_t{8} << 20), data.results.as<float>(),
-                 experts.first_block.as<int>(), experts.end_block.as<int>()},
-                configuration.config, nullptr);
+                 experts.first_block.as<int>(), experts.end_block.as<int>(), num_sms},
+                nullptr);
           });
     }
     wgrad_rows(report, data, lt, {m, n, experts.padded});

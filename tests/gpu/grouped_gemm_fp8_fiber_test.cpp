@@ -1,5 +1,4 @@
-// The grouped products' own source, run on the CPU: tiles, ring of stages, barriers, swizzles,
-// pairs of blocks.
+// The grouped products' own source, run on the CPU: tiles, ring of stages, barriers, swizzles.
 #include <gtest/gtest.h>
 
 #include "tests/gpu/ptx_cpu.h"
@@ -20,27 +19,12 @@ struct Case {
   int64_t rows;  // of the buffer; 0: as many as the experts take
 };
 
-struct Variant {
-  int sharing, tile_columns;
-};
-
-// Calls run.operator()<sharing, tile_columns>().
-template <class Run>
-void for_variant(const Variant& v, const Run& run) {
-  const auto with_tile = [&]<int kTileN>() {
-    v.sharing == 2 ? run.template operator()<2, kTileN>() : run.template operator()<1, kTileN>();
-  };
-  if (v.tile_columns == 128) with_tile.template operator()<128>();
-  if (v.tile_columns == 160) with_tile.template operator()<160>();
-  if (v.tile_columns == 192) with_tile.template operator()<192>();
-}
-
-class GroupedFiber : public ::testing::TestWithParam<std::tuple<Case, Variant>> {};
+class GroupedFiber : public ::testing::TestWithParam<Case> {};
 
 constexpr unsigned kBlocks = 4;
 
 TEST_P(GroupedFiber, GemmEqualsReference) {
-  const auto& [shape, variant] = GetParam();
+  const Case& shape = GetParam();
   const ExpertRows layout(shape.counts);
   const int64_t rows = shape.rows > 0 ? shape.rows : layout.rows() + 128,
                 used = std::min(rows, layout.rows());
@@ -58,20 +42,17 @@ TEST_P(GroupedFiber, GemmEqualsReference) {
   }
   std::vector<uint16_t> y(rows * shape.n, 0xffff);
   const int num_blocks = layout.blocks();
-  for_variant(variant, [&]<int kSharing, int kTileN>() {
-    const CUtensorMap x_map = make_cpu_tensor_map(
-        {TmaType::e4m3, x.q.data(), rows, shape.k, kTileM / kSharing, kTileK, true});
-    const CUtensorMap x_scales = make_cpu_tensor_map(
-        {TmaType::f32, x.scales.data(), ceil_div(shape.k, 128), rows, 1, kTileM, false});
-    const CUtensorMap w_map = make_cpu_tensor_map(
-        {TmaType::e4m3, w.data(), experts * shape.n, shape.k, kTileN, kTileK, true});
-    const CUtensorMap y_map = make_cpu_tensor_map(
-        {TmaType::bf16, y.data(), rows, shape.n, kGroupRows, kBoxColumns<kTileN>, true});
-    fiber::run({kBlocks, kThreads, sizeof(Shared<kTileN>), kSharing}, 1, [&] {
-      gemm_kernel<kSharing, kTileN>(x_map, x_scales, w_map, y_map, w_scales.data(),
-                                    layout.block_expert.data(), &num_blocks,
-                                    gemm_sizes<kSharing, kTileN>(shape.n, shape.k, 2));
-    });
+  const CUtensorMap x_map =
+      make_cpu_tensor_map({TmaType::e4m3, x.q.data(), rows, shape.k, kTileM, kTileK, true});
+  const CUtensorMap x_scales = make_cpu_tensor_map(
+      {TmaType::f32, x.scales.data(), ceil_div(shape.k, 128), rows, 1, kTileM, false});
+  const CUtensorMap w_map = make_cpu_tensor_map(
+      {TmaType::e4m3, w.data(), experts * shape.n, shape.k, kGemmTileN, kTileK, true});
+  const CUtensorMap y_map =
+      make_cpu_tensor_map({TmaType::bf16, y.data(), rows, shape.n, kGroupRows, kBoxColumns, true});
+  fiber::run({kBlocks, kThreads, sizeof(Shared<kGemmTileN>)}, 1, [&] {
+    gemm_kernel(x_map, x_scales, w_map, y_map, w_scales.data(), layout.block_expert.data(),
+                &num_blocks, gemm_sizes(shape.n, shape.k));
   });
 
   const std::vector<float> x_values = x.values(), all = floats_of_bf16(y);
@@ -89,7 +70,7 @@ TEST_P(GroupedFiber, GemmEqualsReference) {
 }
 
 TEST_P(GroupedFiber, WgradAddsReference) {
-  const auto& [shape, variant] = GetParam();
+  const Case& shape = GetParam();
   const int64_t m = shape.k, n = shape.n;
   const ExpertRows layout(shape.counts);
   const int64_t rows = layout.rows() + 128, blocks = rows / 128;
@@ -99,22 +80,20 @@ TEST_P(GroupedFiber, WgradAddsReference) {
   layout.clear_padding(dy);
   layout.clear_padding(x);
   std::vector<float> dw(experts * m * n, 1.0f), want = dw;
-  const WgradSizes sizes{static_cast<int>(m), static_cast<int>(n), static_cast<int>(experts), 2};
-  for_variant(variant, [&]<int kSharing, int kTileN>() {
-    const CUtensorMap dy_map =
-        make_cpu_tensor_map({TmaType::e4m3, dy.q.data(), m, rows, kTileM / kSharing, kTileK, true});
-    const CUtensorMap dy_scales =
-        make_cpu_tensor_map({TmaType::f32, dy.scales.data(), blocks, m, 1, kTileM, false});
-    const CUtensorMap x_map =
-        make_cpu_tensor_map({TmaType::e4m3, x.q.data(), n, rows, kTileN, kTileK, true});
-    const CUtensorMap x_scales =
-        make_cpu_tensor_map({TmaType::f32, x.scales.data(), blocks, n, 1, kTileN, false});
-    const CUtensorMap dw_map =
-        make_cpu_tensor_map({TmaType::f32, dw.data(), experts * m, n, kAddRows, kAddColumns, true});
-    fiber::run({kBlocks, kThreads, sizeof(Shared<kTileN>), kSharing}, 2, [&] {
-      wgrad_kernel<kSharing, kTileN>(dy_map, dy_scales, x_map, x_scales, dw_map,
-                                     layout.first_block.data(), layout.end_block.data(), sizes);
-    });
+  const WgradSizes sizes{static_cast<int>(m), static_cast<int>(n), static_cast<int>(experts)};
+  const CUtensorMap dy_map =
+      make_cpu_tensor_map({TmaType::e4m3, dy.q.data(), m, rows, kTileM, kTileK, true});
+  const CUtensorMap dy_scales =
+      make_cpu_tensor_map({TmaType::f32, dy.scales.data(), blocks, m, 1, kTileM, false});
+  const CUtensorMap x_map =
+      make_cpu_tensor_map({TmaType::e4m3, x.q.data(), n, rows, kWgradTileN, kTileK, true});
+  const CUtensorMap x_scales =
+      make_cpu_tensor_map({TmaType::f32, x.scales.data(), blocks, n, 1, kWgradTileN, false});
+  const CUtensorMap dw_map =
+      make_cpu_tensor_map({TmaType::f32, dw.data(), experts * m, n, kAddRows, kAddColumns, true});
+  fiber::run({kBlocks, kThreads, sizeof(Shared<kWgradTileN>)}, 2, [&] {
+    wgrad_kernel(dy_map, dy_scales, x_map, x_scales, dw_map, layout.first_block.data(),
+                 layout.end_block.data(), sizes);
   });
   const std::vector<float> dy_values = dy.values(), x_values = x.values();
   for (int64_t e = 0; e < experts; e++) {
@@ -129,19 +108,12 @@ TEST_P(GroupedFiber, WgradAddsReference) {
   EXPECT_EQ(differences(dw, want, experts * m, n), "");
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Shapes, GroupedFiber,
-    ::testing::Combine(::testing::Values(Case{"one_tile", {128}, 128, 128, 0},
-                                         Case{"ring_wraps", {900}, 128, 896, 0},
-                                         Case{"ragged", {200, 0, 1}, 392, 272, 0},
-                                         Case{"rows8", {8}, 256, 576, 8}),
-                       ::testing::Values(Variant{1, 128}, Variant{2, 128}, Variant{1, 160},
-                                         Variant{2, 160}, Variant{1, 192}, Variant{2, 192})),
-    [](const auto& info) {
-      const Variant& v = std::get<1>(info.param);
-      return std::string(std::get<0>(info.param).name) + "_" + std::to_string(v.tile_columns) +
-             (v.sharing == 2 ? "_pairs" : "_alone");
-    });
+INSTANTIATE_TEST_SUITE_P(Shapes, GroupedFiber,
+                         ::testing::Values(Case{"one_tile", {128}, 128, 128, 0},
+                                           Case{"ring_wraps", {900}, 128, 896, 0},
+                                           Case{"ragged", {200, 0, 1}, 392, 272, 0},
+                                           Case{"rows8", {8}, 256, 576, 8}),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
 }  // namespace strait::cuda

@@ -12,11 +12,11 @@ namespace strait::cuda {
 namespace {
 
 TEST(TileOrder, VisitsEveryTileOnce) {
-  for (int num_m : {1, 2, 15, 16, 17, 40}) {
+  for (int num_m : {1, 2, 7, 8, 9, 20}) {
     for (int num_n : {1, 3, 16}) {
       std::vector<int> visits(num_m * num_n);
       for (int tile = 0; tile < num_m * num_n; tile++) {
-        const auto [m, n] = tile_at(tile, num_m, num_n, kStripRows);
+        const auto [m, n] = tile_at(tile, num_m, num_n);
         ASSERT_TRUE(m >= 0 && m < num_m && n >= 0 && n < num_n)
             << tile << " of " << num_m << " x " << num_n;
         visits[m * num_n + n]++;
@@ -37,23 +37,12 @@ struct Case {
 
 void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 
-constexpr GroupedGemmConfig kConfigs[] = {
-    {.blocks_sharing = 1, .tile_columns = 128}, {.blocks_sharing = 2, .tile_columns = 128},
-    {.blocks_sharing = 1, .tile_columns = 160}, {.blocks_sharing = 2, .tile_columns = 160},
-    {.blocks_sharing = 1, .tile_columns = 192}, {.blocks_sharing = 2, .tile_columns = 192}};
-std::string name_of(const GroupedGemmConfig& config) {
-  return std::to_string(config.tile_columns) + (config.blocks_sharing == 2 ? "_pairs" : "_alone");
-}
+std::string test_name(const ::testing::TestParamInfo<Case>& info) { return info.param.name; }
 
-std::string test_name(const ::testing::TestParamInfo<std::tuple<Case, GroupedGemmConfig>>& info) {
-  return std::string(std::get<0>(info.param).name) + "_" + name_of(std::get<1>(info.param));
-}
-
-class GroupedGemm : public GpuTest,
-                    public ::testing::WithParamInterface<std::tuple<Case, GroupedGemmConfig>> {};
+class GroupedGemm : public GpuTest, public ::testing::WithParamInterface<Case> {};
 
 TEST_P(GroupedGemm, EqualsReference) {
-  const Case& shape = std::get<0>(GetParam());
+  const Case& shape = GetParam();
   const ExpertRows layout(shape.counts);
   const int64_t rows = shape.rows > 0 ? shape.rows : layout.rows() + 128,
                 used = std::min(rows, layout.rows());
@@ -84,7 +73,7 @@ TEST_P(GroupedGemm, EqualsReference) {
                       y.data(),
                       block_expert.as<int>(),
                       num_blocks.as<int>()};
-  grouped_gemm_fp8(gemm, std::get<1>(GetParam()), nullptr);
+  grouped_gemm_fp8(gemm, nullptr);
   const std::vector<float> all = floats_of_bf16(download<uint16_t>(y));
 
   const std::vector<float> x_values = x.values();
@@ -128,16 +117,12 @@ const Case kGemmCases[] = {
     {"many_tiles", {700, 300, 0, 1500}, 640, 384, 0},
     {"random", {300, 200}, 384, 1024, 0, Data::random},
 };
-INSTANTIATE_TEST_SUITE_P(Shapes, GroupedGemm,
-                         ::testing::Combine(::testing::ValuesIn(kGemmCases),
-                                            ::testing::ValuesIn(kConfigs)),
-                         test_name);
+INSTANTIATE_TEST_SUITE_P(Shapes, GroupedGemm, ::testing::ValuesIn(kGemmCases), test_name);
 
-class GroupedWgrad : public GpuTest,
-                     public ::testing::WithParamInterface<std::tuple<Case, GroupedGemmConfig>> {};
+class GroupedWgrad : public GpuTest, public ::testing::WithParamInterface<Case> {};
 
 TEST_P(GroupedWgrad, AddsReference) {
-  const Case& shape = std::get<0>(GetParam());
+  const Case& shape = GetParam();
   const int64_t m = shape.k, n = shape.n;  // here k counts dy's features
   const ExpertRows layout(shape.counts);
   const int64_t rows = layout.rows() + 128;
@@ -163,7 +148,7 @@ TEST_P(GroupedWgrad, AddsReference) {
                              dw.as<float>(),
                              first.as<int>(),
                              end.as<int>()};
-  grouped_wgrad_fp8(gemm, std::get<1>(GetParam()), nullptr);
+  grouped_wgrad_fp8(gemm, nullptr);
   const std::vector<float> got = download<float>(dw);
 
   const std::vector<float> dy_values = dy.values(), x_values = x.values();
@@ -205,14 +190,10 @@ const Case kWgradCases[] = {
     {"many_tiles", {300, 129, 0, 500}, 640, 640, 0},
     {"random", {300, 200}, 384, 256, 0, Data::random},
 };
-INSTANTIATE_TEST_SUITE_P(Shapes, GroupedWgrad,
-                         ::testing::Combine(::testing::ValuesIn(kWgradCases),
-                                            ::testing::ValuesIn(kConfigs)),
-                         test_name);
+INSTANTIATE_TEST_SUITE_P(Shapes, GroupedWgrad, ::testing::ValuesIn(kWgradCases), test_name);
 
-// Large shapes against the plain twins, on the device: random data, every element.
-class GroupedAgainstTwin : public GpuTest,
-                           public ::testing::WithParamInterface<GroupedGemmConfig> {};
+// Large shapes against the plain twins, on the device: every element; all multiprocessors, or 20.
+class GroupedAgainstTwin : public GpuTest, public ::testing::WithParamInterface<int> {};
 
 TEST_P(GroupedAgainstTwin, Gemm) {
   const ExpertRows layout({1024, 77, 0, 513});
@@ -234,8 +215,9 @@ TEST_P(GroupedAgainstTwin, Gemm) {
                       w_s.as<float>(),
                       y.data(),
                       block_expert.as<int>(),
-                      num_blocks.as<int>()};
-  grouped_gemm_fp8(gemm, GetParam(), nullptr);
+                      num_blocks.as<int>(),
+                      GetParam()};
+  grouped_gemm_fp8(gemm, nullptr);
   gemm.y = twin.data();
   grouped_gemm_fp8_plain(gemm, nullptr);
   EXPECT_EQ(differences(floats_of_bf16(download<uint16_t>(y)),
@@ -263,15 +245,15 @@ TEST_P(GroupedAgainstTwin, Wgrad) {
                        x_s.as<float>(),
                        dw.as<float>(),
                        first.as<int>(),
-                       end.as<int>()};
-  grouped_wgrad_fp8(gemm, GetParam(), nullptr);
+                       end.as<int>(),
+                       GetParam()};
+  grouped_wgrad_fp8(gemm, nullptr);
   gemm.dw = twin.as<float>();
   grouped_wgrad_fp8_plain(gemm, nullptr);
   EXPECT_EQ(differences(download<float>(dw), download<float>(twin), 3 * m, n), "");
 }
 
-INSTANTIATE_TEST_SUITE_P(Variants, GroupedAgainstTwin, ::testing::ValuesIn(kConfigs),
-                         [](const auto& info) { return name_of(info.param); });
+INSTANTIATE_TEST_SUITE_P(Multiprocessors, GroupedAgainstTwin, ::testing::Values(0, 20));
 
 }  // namespace
 }  // namespace strait::cuda

@@ -55,13 +55,6 @@ struct MBarrier {
 static_assert(sizeof(MBarrier) == sizeof(uint64_t));
 inline MBarrier& mbarrier(uint64_t* barrier) { return *reinterpret_cast<MBarrier*>(barrier); }
 
-// The same place in another block of the cluster.
-template <class T>
-T* in_block(T* pointer, uint32_t rank) {
-  auto* bytes = reinterpret_cast<uint8_t*>(pointer);
-  return reinterpret_cast<T*>(launch()->blocks[rank].dynamic_shared + (bytes - dynamic_shared()));
-}
-
 inline void mbarrier_init(uint64_t* barrier, uint32_t num_arrivals) {
   mbarrier(barrier) = {static_cast<int16_t>(num_arrivals), static_cast<int16_t>(num_arrivals), 0};
 }
@@ -71,18 +64,8 @@ inline void mbarrier_arrive_expect(uint64_t* barrier, uint32_t bytes) {
   mbarrier(barrier).add(1, 0);
 }
 inline void mbarrier_arrive(uint64_t* barrier) { mbarrier(barrier).add(1, 0); }
-inline void mbarrier_arrive_cluster(uint64_t* barrier, uint32_t rank) {
-  mbarrier(in_block(barrier, rank)).add(1, 0);
-}
 inline void mbarrier_wait(uint64_t* barrier, uint32_t parity) {
   fiber::wait_until([&] { return mbarrier(barrier).parity() != (parity != 0); });
-}
-
-inline uint32_t cluster_rank() {
-  return static_cast<uint32_t>(self().block - launch()->blocks.data());
-}
-inline void cluster_sync() {
-  fiber::wait(launch()->blocks[0].named[0], static_cast<int>(launch()->fibers.size()));
 }
 
 // The box's bytes one by one: where each stands in shared memory, and in the matrix (null:
@@ -96,12 +79,11 @@ void for_box(const CUtensorMap& map, uint8_t* box, int inner, int outer, const V
   for (int r = 0; r < m.box_rows; r++) {
     for (int c = 0; c < m.box_cols; c++) {
       int64_t at = (static_cast<int64_t>(r) * m.box_cols + c) * size;
-      // The swizzle changes bits 4-6 of the address by bits 7-9; over 64 bytes 4-5 by 7-8.
+      // The swizzle changes bits 4-6 of the address by bits 7-9.
       if (m.swizzle) {
         const auto address = reinterpret_cast<uintptr_t>(box + at);
-        at += static_cast<int64_t>(address ^ (address >> 7 & (m.box_cols * size == 128 ? 7 : 3))
-                                                 << 4) -
-              static_cast<int64_t>(address);
+        at +=
+            static_cast<int64_t>(address ^ (address >> 7 & 7) << 4) - static_cast<int64_t>(address);
       }
       const bool inside =
           outer + r >= 0 && outer + r < m.rows && inner + c >= 0 && inner + c < m.cols;
@@ -116,22 +98,14 @@ inline int bytes_of_box(const CUtensorMap& map) {
   return m.box_rows * m.box_cols * (m.type == TmaType::e4m3 ? 1 : m.type == TmaType::bf16 ? 2 : 4);
 }
 
-inline void tma_load_multicast(const CUtensorMap* map, uint64_t* barrier, void* to, int inner,
-                               int outer, uint16_t blocks) {
-  for (uint32_t rank = 0; rank < launch()->blocks.size(); rank++) {
-    if ((blocks >> rank & 1) == 0) continue;
-    auto* box = in_block(static_cast<uint8_t*>(to), rank);
-    uint64_t* there = in_block(barrier, rank);
-    launch()->pending.emplace_back([map = *map, box, there, inner, outer] {
-      for_box(map, box, inner, outer, [](uint8_t* shared, const uint8_t* global, int size) {
-        for (int i = 0; i < size; i++) shared[i] = global != nullptr ? global[i] : 0;
-      });
-      mbarrier(there).add(0, -bytes_of_box(map));
-    });
-  }
-}
 inline void tma_load(const CUtensorMap* map, uint64_t* barrier, void* to, int inner, int outer) {
-  tma_load_multicast(map, barrier, to, inner, outer, static_cast<uint16_t>(1u << cluster_rank()));
+  auto* box = static_cast<uint8_t*>(to);
+  launch()->pending.emplace_back([map = *map, box, barrier, inner, outer] {
+    for_box(map, box, inner, outer, [](uint8_t* shared, const uint8_t* global, int size) {
+      for (int i = 0; i < size; i++) shared[i] = global != nullptr ? global[i] : 0;
+    });
+    mbarrier(barrier).add(0, -bytes_of_box(map));
+  });
 }
 
 // Stores that a thread has asked for and that have not been done.

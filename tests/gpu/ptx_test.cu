@@ -66,55 +66,6 @@ TEST_F(Ptx, TmaLoadSwizzlesAndFillsWithZeros) {
   }
 }
 
-__global__ __cluster_dims__(2, 1, 1) void multicast_kernel(const __grid_constant__ CUtensorMap map,
-                                                           uint8_t* out) {
-  extern __shared__ __align__(1024) uint8_t box[];  // 64 rows, half of them from each block
-  __shared__ uint64_t full, empty;
-  const uint32_t rank = ptx::cluster_rank();
-  if (threadIdx.x == 0) {
-    ptx::mbarrier_init(&full, 1);
-    ptx::mbarrier_init(&empty, 2);
-    ptx::mbarrier_fence_init();
-  }
-  ptx::cluster_sync();
-  // Twice, so that the second load waits for both blocks' readers.
-  for (int round = 0; round < 2; round++) {
-    if (threadIdx.x == 0) {
-      ptx::mbarrier_wait(&empty, (round & 1) ^ 1);
-      ptx::mbarrier_arrive_expect(&full, 64 * 128);
-      ptx::tma_load_multicast(&map, &full, box + rank * 32 * 128, 0, round * 64 + rank * 32, 3);
-    }
-    ptx::mbarrier_wait(&full, round & 1);
-    for (int i = threadIdx.x; i < 64 * 128; i += kThreads)
-      out[(round * 2 + rank) * 64 * 128 + i] = box[i];
-    __syncthreads();
-    if (threadIdx.x < 2) ptx::mbarrier_arrive_cluster(&empty, threadIdx.x);
-  }
-  ptx::cluster_sync();
-}
-
-TEST_F(Ptx, MulticastBringsBothHalvesToBothBlocks) {
-  std::vector<uint8_t> matrix(128 * 128);
-  for (int64_t i = 0; i < 128 * 128; i++) matrix[i] = pattern(i / 128, i % 128);
-  const Buffer data = upload(matrix), out = poisoned(4 * 64 * 128);
-  const CUtensorMap map = make_tensor_map({TmaType::e4m3, data.data(), 128, 128, 32, 128, true});
-  multicast_kernel<<<2, kThreads, 64 * 128>>>(map, out.as<uint8_t>());
-  STRAIT_CUDA_CALL(cudaGetLastError());
-  const std::vector<uint8_t> boxes = download<uint8_t>(out);
-  for (int round = 0; round < 2; round++) {
-    for (int rank = 0; rank < 2; rank++) {
-      std::vector<float> got(64 * 128), want(64 * 128);
-      for (int r = 0; r < 64; r++) {
-        for (int c = 0; c < 128; c++) {
-          got[r * 128 + c] = boxes[(round * 2 + rank) * 64 * 128 + swizzled(r, c)];
-          want[r * 128 + c] = pattern(round * 64 + r, c);
-        }
-      }
-      EXPECT_EQ(differences(got, want, 64, 128), "") << "round " << round << ", block " << rank;
-    }
-  }
-}
-
 // One 64 x 128 x 128 product from shared memory that TMA filled; sums in the order of
 // wgmma_e4m3's comment.
 __global__ void wgmma_kernel(const __grid_constant__ CUtensorMap a,

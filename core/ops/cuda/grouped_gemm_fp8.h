@@ -18,17 +18,6 @@
 
 namespace strait::cuda {
 
-// How a launch uses the chip.
-// Defaults: the fastest forward on an H200 (tests/gpu/README.md); weight gradients want 192
-// columns.
-struct GroupedGemmConfig {
-  int num_sms = 0;         // at most so many multiprocessors; 0: all
-  int blocks_sharing = 1;  // 2: pairs of blocks load their common operand once (multicast); 1:
-                           // every block for itself
-  int tile_columns = 128;  // of a tile of the result: 128, 160 or 192
-  int strip_rows = 8;      // core/ops/cuda/tile_order.h
-};
-
 // Forward and input gradient: y[r] = x[r] w[expert of r]^T, BF16. For the input gradient w is the
 // transposed weight. Rows of padding give rows of y computed from whatever they hold.
 struct GroupedGemmFp8 {
@@ -43,12 +32,12 @@ struct GroupedGemmFp8 {
   void* y = nullptr;                  // [R, N] BF16
   const int* block_expert = nullptr;  // device: whose rows 128 b .. 128 b + 127 are
   const int* num_blocks =
-      nullptr;  // device: blocks of 128 rows in use; rows past them are not written
+      nullptr;      // device: blocks of 128 rows in use; rows past them are not written
+  int num_sms = 0;  // at most so many multiprocessors; 0: all
 };
 
 // Throws InternalError where a requirement is not met.
-void grouped_gemm_fp8(const GroupedGemmFp8& gemm, const GroupedGemmConfig& config,
-                      cudaStream_t stream);
+void grouped_gemm_fp8(const GroupedGemmFp8& gemm, cudaStream_t stream);
 
 // Weight gradient: dw[e] += sum over the expert's rows r of dy[r]^T x[r], FP32. Both operands are
 // stored transposed, the rows along the columns: quantised along tokens. Padding must be zero. An
@@ -65,10 +54,10 @@ struct GroupedWgradFp8 {
   float* dw = nullptr;               // [E, M, N], added to
   const int* first_block = nullptr;  // device, [E]: the expert's first block of 128 rows,
   const int* end_block = nullptr;    // and the one after its last
+  int num_sms = 0;                   // as above
 };
 
-void grouped_wgrad_fp8(const GroupedWgradFp8& gemm, const GroupedGemmConfig& config,
-                       cudaStream_t stream);
+void grouped_wgrad_fp8(const GroupedWgradFp8& gemm, cudaStream_t stream);
 
 // The plain twins: one thread an output element, no tensor cores; the same results up to the order
 // of FP32 sums.

@@ -10,15 +10,15 @@ struct TilePosition {
 };
 
 // Tiles run down strips of kStripRows tiles in m, so that the tiles that run at one time (a chip
-// holds 132) need few distinct rows and columns, and those stay in L2: 16 x 8 tiles read 24 strips
+// holds 132) need few distinct rows and columns, and those stay in L2: 8 x 16 tiles read 24 strips
 // of operand, 4 x 32 would read 36.
-constexpr int kStripRows = 16;
+constexpr int kStripRows = 8;
 
 // Position of `tile` among num_m x num_n. REQUIRES: 0 <= tile < num_m * num_n.
-STRAIT_HD inline TilePosition tile_at(int tile, int num_m, int num_n, int strip_rows) {
-  const int strip = tile / (strip_rows * num_n), in_strip = tile % (strip_rows * num_n);
-  const int left = num_m - strip * strip_rows, rows = left < strip_rows ? left : strip_rows;
-  return {strip * strip_rows + in_strip % rows, in_strip / rows};
+STRAIT_HD inline TilePosition tile_at(int tile, int num_m, int num_n) {
+  const int strip = tile / (kStripRows * num_n), in_strip = tile % (kStripRows * num_n);
+  const int left = num_m - strip * kStripRows, rows = left < kStripRows ? left : kStripRows;
+  return {strip * kStripRows + in_strip % rows, in_strip / rows};
 }
 
 }  // namespace strait::cuda

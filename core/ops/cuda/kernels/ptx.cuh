@@ -1,5 +1,5 @@
 // core/ops/cuda/kernels/ptx.cuh: Hopper's own instructions, each under its name: mbarrier, TMA,
-// wgmma, clusters, setmaxnreg.
+// wgmma, setmaxnreg.
 //
 // The rules that the users of this file keep:
 // - An mbarrier's phase starts at 0; mbarrier_wait(b, p) returns when the phase of parity p is
@@ -49,7 +49,7 @@ STRAIT_DEVICE void mbarrier_init(uint64_t* barrier, uint32_t num_arrivals) {
                "r"(num_arrivals));
 }
 
-// Makes initialised barriers visible to the async proxy and to the other blocks of the cluster.
+// Makes initialised barriers visible to the async proxy.
 STRAIT_DEVICE void mbarrier_fence_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
@@ -67,18 +67,6 @@ STRAIT_DEVICE void mbarrier_arrive(uint64_t* barrier) {
                : "memory");
 }
 
-// Arrives at the barrier that stands at the same place in block `rank` of this cluster. Orders what
-// this block's memory needs, no more: .release.cluster would put a fence of the whole GPU (some
-// 1,000 cycles) before every arrival.
-STRAIT_DEVICE void mbarrier_arrive_cluster(uint64_t* barrier, uint32_t rank) {
-  asm volatile(
-      "{\n.reg .b32 remote;\n"
-      "mapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n}" ::"r"(shared_address(barrier)),
-      "r"(rank)
-      : "memory");
-}
-
 STRAIT_DEVICE void mbarrier_wait(uint64_t* barrier, uint32_t parity) {
   uint32_t done = 0;
   while (done == 0) {
@@ -90,20 +78,6 @@ STRAIT_DEVICE void mbarrier_wait(uint64_t* barrier, uint32_t parity) {
         : "r"(shared_address(barrier)), "r"(parity)
         : "memory");
   }
-}
-
-// ---- clusters
-
-STRAIT_DEVICE uint32_t cluster_rank() {
-  uint32_t rank;
-  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
-}
-
-// All threads of all blocks of the cluster. Not .aligned: one lane of a loading warp comes later
-// than the others.
-STRAIT_DEVICE void cluster_sync() {
-  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
 }
 
 // ---- TMA: boxes of 2D tensors; `inner` and `outer` are element coordinates of the box's first
@@ -120,18 +94,6 @@ STRAIT_DEVICE void tma_load(const CUtensorMap* map, uint64_t* barrier, void* to,
       "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%3, "
       "%4}], [%2];" ::"r"(shared_address(to)),
       "l"(map), "r"(shared_address(barrier)), "r"(inner), "r"(outer)
-      : "memory");
-}
-
-// To the same place in every block of the cluster whose bit in `blocks` is set; each one's barrier
-// counts the bytes.
-STRAIT_DEVICE void tma_load_multicast(const CUtensorMap* map, uint64_t* barrier, void* to,
-                                      int inner, int outer, uint16_t blocks) {
-  asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::"
-      "cluster "
-      "[%0], [%1, {%3, %4}], [%2], %5;" ::"r"(shared_address(to)),
-      "l"(map), "r"(shared_address(barrier)), "r"(inner), "r"(outer), "h"(blocks)
       : "memory");
 }
 
@@ -209,7 +171,7 @@ STRAIT_DEVICE uint64_t wgmma_operand(const void* tile) {
       "+f"(d[i + 6]), "+f"(d[i + 7])
 
 // d[64 x n] = a[64 x 32] b[n x 32]^T (+ d if `accumulate`), E4M3, by the 128 threads of a
-// warpgroup, which hold n / 2 elements each: n is 128, 160 or 192. Thread t has rows r = 16 (t /
+// warpgroup, which hold n / 2 elements each: n is 128 or 192. Thread t has rows r = 16 (t /
 // 32) + t % 32 / 4 and r + 8, columns c = 8 i + 2 (t % 4) and c + 1: d[4i] = (r, c), d[4i+1] = (r,
 // c+1), d[4i+2] = (r+8, c), d[4i+3] = (r+8, c+1).
 STRAIT_DEVICE void wgmma_e4m3(float (&d)[64], uint64_t a, uint64_t b, bool accumulate) {
@@ -223,20 +185,6 @@ STRAIT_DEVICE void wgmma_e4m3(float (&d)[64], uint64_t a, uint64_t b, bool accum
       "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63}, %64, %65, p, 1, 1;\n}"
       : STRAIT_F8(d, 0), STRAIT_F8(d, 8), STRAIT_F8(d, 16), STRAIT_F8(d, 24), STRAIT_F8(d, 32),
         STRAIT_F8(d, 40), STRAIT_F8(d, 48), STRAIT_F8(d, 56)
-      : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)));
-}
-STRAIT_DEVICE void wgmma_e4m3(float (&d)[80], uint64_t a, uint64_t b, bool accumulate) {
-  asm volatile(
-      "{\n.reg .pred p;\n"
-      "setp.ne.b32 p, %82, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n160k32.f32.e4m3.e4m3 "
-      "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"
-      "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31,"
-      "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,"
-      "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,"
-      "%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79}, %80, %81, p, 1, 1;\n}"
-      : STRAIT_F8(d, 0), STRAIT_F8(d, 8), STRAIT_F8(d, 16), STRAIT_F8(d, 24), STRAIT_F8(d, 32),
-        STRAIT_F8(d, 40), STRAIT_F8(d, 48), STRAIT_F8(d, 56), STRAIT_F8(d, 64), STRAIT_F8(d, 72)
       : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)));
 }
 STRAIT_DEVICE void wgmma_e4m3(float (&d)[96], uint64_t a, uint64_t b, bool accumulate) {

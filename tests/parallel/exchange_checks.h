@@ -30,9 +30,10 @@ struct ExchangeResult {
 // `comm` null: one rank.
 ExchangeResult run_exchange(const ExchangeCase& c, Comm* comm, bool two_tier, int chunks);
 
-// That this rank's results have the bits of one rank's, and its experts get their tokens in order.
-// REQUIRES: an FP32 wire.
-void check_same_bits(const ExchangeCase& c, Comm& comm, bool two_tier, int chunks);
+// That this rank's results have the bits of one rank's, `one`, and its experts get their tokens in
+// order. REQUIRES: an FP32 wire.
+void check_same_bits(const ExchangeCase& c, const ExchangeResult& one, Comm& comm, bool two_tier,
+                     int chunks);
 
 // Sums of all tokens, [T, H], by a plain recursion over the expert ids that rounds to the wire
 // where a rank's partial sum ends and, two-tier, where a node's does.

@@ -14,14 +14,17 @@ namespace {
 // MPI can be initialised once in a process: all tests share this one.
 Comm* world_comm = nullptr;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
 
-TEST(ExpertExchangeMpi, FlatHasTheBitsOfOneRank) {
-  tests::check_same_bits({}, *world_comm, false, 1);
+void check(const tests::ExchangeCase& c, bool two_tier, int chunks) {
+  const tests::ExchangeResult one = tests::run_exchange(c, nullptr, false, 1);
+  tests::check_same_bits(c, one, *world_comm, two_tier, chunks);
 }
 
+TEST(ExpertExchangeMpi, FlatHasTheBitsOfOneRank) { check({}, false, 1); }
+
 TEST(ExpertExchangeMpi, TwoTierHasTheBitsOfOneRank) {
-  tests::check_same_bits({}, *world_comm, true, 3);
+  check({}, true, 3);
   // Rows of more than one part of a relay's work.
-  tests::check_same_bits({.tokens = 230, .top_k = 8, .hidden = 4096}, *world_comm, true, 4);
+  check({.tokens = 230, .top_k = 8, .hidden = 4096}, true, 4);
 }
 
 }  // namespace

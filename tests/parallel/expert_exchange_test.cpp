@@ -46,15 +46,16 @@ class Exchanges : public testing::TestWithParam<Layout> {};
 
 TEST_P(Exchanges, HaveTheBitsOfOneRank) {
   const auto [nodes, ranks_per_node, chunks] = GetParam();
-  LocalWorld world(nodes * ranks_per_node, hosts_of(nodes, ranks_per_node));
-  run_ranks(world, [&, chunks = chunks](Rank, Comm& comm) {
-    const bool two_tier = chunks > 0;
-    tests::check_same_bits({}, comm, two_tier, std::max(1, chunks));
-    tests::check_same_bits({.tokens = 3, .top_k = 1}, comm, two_tier, std::max(1, chunks));
-    tests::check_same_bits({.top_k = 16, .hidden = 7}, comm, two_tier, std::max(1, chunks));
-    tests::check_same_bits({.num_groups = 4, .topk_group = 2, .compute = DType::bf16}, comm,
-                           two_tier, std::max(1, chunks));
-  });
+  for (const ExchangeCase& c :
+       {ExchangeCase{}, ExchangeCase{.tokens = 3, .top_k = 1},
+        ExchangeCase{.top_k = 16, .hidden = 7},
+        ExchangeCase{.num_groups = 4, .topk_group = 2, .compute = DType::bf16}}) {
+    const ExchangeResult one = tests::run_exchange(c, nullptr, false, 1);
+    LocalWorld world(nodes * ranks_per_node, hosts_of(nodes, ranks_per_node));
+    run_ranks(world, [&, chunks = chunks](Rank, Comm& comm) {
+      tests::check_same_bits(c, one, comm, chunks > 0, std::max(1, chunks));
+    });
+  }
 }
 
 TEST_P(Exchanges, RoundEachPartialSumOnce) {

@@ -191,22 +191,34 @@ Planner::Frame Planner::frame(const PlanLayout& layout, int64_t num_microbatches
   return frame;
 }
 
-// A few micro-batches tell which is better: what fits, then what is faster.
-Planner::Cut Planner::cut_of(const PlanLayout& layout, int64_t num_microbatches) {
-  const auto [found, is_new] = cuts_.try_emplace(to_string(layout), Cut::even_compute);
-  if (!is_new) return found->second;
-  const int64_t few = std::min(num_microbatches, 2 * unit_of(layout));
-  const PlannedStep compute = build(layout, few, Cut::even_compute);
-  if (places_of(compute.schedule) == StagePlaces::apart) return found->second;
-  const PlannedStep layers = build(layout, few, Cut::even_layers);
+// Two units of micro-batches, or all there are; of the better cut: what fits, then what is faster.
+const PlannedStep& Planner::short_step(const PlanLayout& layout) {
+  if (short_step_ && short_step_->layout == layout) return *short_step_;
+  const int64_t all = num_microbatches(with_layout(recipe_, layout), ranks_);
+  const int64_t few = is_file_schedule(layout.schedule) ? all : std::min(all, 2 * unit_of(layout));
+  const auto [cut, is_new] = cuts_.try_emplace(to_string(layout), Cut::even_compute);
+  short_step_ = build(layout, few, cut->second);
+  if (!is_new || places_of(short_step_->schedule) == StagePlaces::apart) return *short_step_;
+  PlannedStep layers = build(layout, few, Cut::even_layers);
   const auto value = [this](const PlannedStep& step) {
     return std::pair(step.figures.memory.total() > usable_memory(), step.figures.seconds);
   };
-  return found->second = value(layers) < value(compute) ? Cut::even_layers : Cut::even_compute;
+  if (value(layers) < value(*short_step_)) {
+    cut->second = Cut::even_layers;
+    short_step_ = std::move(layers);
+  }
+  return *short_step_;
 }
 
 PlannedStep Planner::build(const PlanLayout& layout, int64_t num_microbatches) {
-  return build(layout, num_microbatches, cut_of(layout, num_microbatches));
+  const PlannedStep& few = short_step(layout);
+  if (few.num_microbatches == num_microbatches) return few;
+  return build(layout, num_microbatches, cuts_.at(to_string(layout)));
+}
+
+MemoryUse Planner::memory(const PlanLayout& layout) {
+  check_plan_layout(with_layout(recipe_, layout), ranks_);
+  return short_step(layout).figures.memory;
 }
 
 PlannedStep Planner::build(const PlanLayout& layout, int64_t num_microbatches, Cut cut) {

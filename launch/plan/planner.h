@@ -74,6 +74,8 @@ class Planner {
   // of few plus what each further one adds, found from two short steps. Memory does not depend on
   // how many they are.
   StepFigures estimate(const PlanLayout& layout);
+  // Of the fullest position, by purpose: from a short step.
+  MemoryUse memory(const PlanLayout& layout);
   // The least time a position's compute can take, over the positions' largest; no schedule is
   // faster. Nothing is lowered.
   double least_seconds(const PlanLayout& layout);
@@ -101,7 +103,7 @@ class Planner {
   // How layers are cut into stages that share positions: see cut_stages.
   enum class Cut { even_compute, even_layers };
   Frame frame(const PlanLayout& layout, int64_t num_microbatches, Cut cut);
-  Cut cut_of(const PlanLayout& layout, int64_t num_microbatches);
+  const PlannedStep& short_step(const PlanLayout& layout);
   const ModelWork& phases_of(const PlanLayout& layout);
   std::vector<double> layer_seconds(const ModelWork& work) const;
   SlotCosts slot_costs(const ModelWork& work) const;
@@ -115,6 +117,7 @@ class Planner {
   Precision precision_ = Precision::bf16;
   std::map<std::array<int64_t, 3>, ModelWork> phases_;  // by expert, micro-batch, waves
   std::map<std::string, Cut> cuts_;                     // by layout
+  std::optional<PlannedStep> short_step_;               // the last one
   double model_flops_per_token_ = 0;
 };
 

@@ -152,8 +152,9 @@ class Searcher {
       return too_large({layout, {.memory = memory}});
     }
     if (watch_) watch_(layout, search_.num_looked_at);
+    const MemoryUse memory = planner_.memory(layout);
+    if (memory.total() > planner_.usable_memory()) return too_large({layout, {.memory = memory}});
     const Candidate candidate{layout, planner_.estimate(layout)};
-    if (candidate.figures.memory.total() > planner_.usable_memory()) return too_large(candidate);
     best_ = std::min(best_, candidate.figures.seconds);
     search_.fitting.push_back(candidate);
   }
@@ -179,7 +180,7 @@ std::optional<PlanLayout> nearest_that_fits(Planner& planner, const PlanLayout& 
   const auto fits = [&](const PlanLayout& layout) {
     const auto resident = if_possible<int64_t>([&] { return planner.resident_bytes(layout); });
     return resident && *resident <= planner.usable_memory() &&
-           planner.estimate(layout).memory.total() <= planner.usable_memory();
+           planner.memory(layout).total() <= planner.usable_memory();
   };
   PlanLayout smaller = asked;
   while (--smaller.micro_batch > 0)

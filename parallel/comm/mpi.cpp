@@ -194,6 +194,8 @@ class MpiTransport : public Transport {
 // Settings that must stand before MPI_Init; the user's own win.
 void prepare_environment() {
   setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
+  const int64_t with_header = kMpiPieceBytes + 256;
+  setenv("OMPI_MCA_btl_tcp_eager_limit", std::to_string(with_header).c_str(), 0);
   // Containers often forbid the call with which ranks of one host copy from each other's memory;
   // Open MPI then fails message by message.
   char from = 1, to = 0;

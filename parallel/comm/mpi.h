@@ -26,6 +26,11 @@ bool under_mpirun();
 // program was built without MPI and has peers, or was started by the launcher of another MPI;
 // CommError if MPI reports one. Built without MPI, a world of one rank is self_comm().
 // `max_message_bytes` is for tests of splitting. REQUIRES: it is at most 1 GiB.
-std::unique_ptr<Comm> mpi_comm(int64_t max_message_bytes = int64_t{1} << 30);
+//
+// Longer messages travel in pieces that Open MPI sends at once. It would ask the receiver first for
+// a larger one, and the answer stands in the socket behind what the receiver sends itself: two
+// ranks that send to each other at the same time would take turns, at half the rate of the link.
+inline constexpr int64_t kMpiPieceBytes = int64_t{1} << 20;
+std::unique_ptr<Comm> mpi_comm(int64_t max_message_bytes = kMpiPieceBytes);
 
 }  // namespace strait

@@ -107,7 +107,7 @@ int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   testing::FLAGS_gtest_catch_exceptions = false;
   const std::string option = "--longest-message=";
-  int64_t longest_message = int64_t{1} << 30;
+  int64_t longest_message = strait::kMpiPieceBytes;
   if (argc > 1 && std::string(argv[1]).starts_with(option))
     longest_message = std::stoll(argv[1] + option.size());
   return strait::run(longest_message);

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "core/dtype.h"
-#include "core/ops/cuda/scales.h"
+#include "core/ops/math/scales.h"
 #include "core/ops/math/fp8.h"
 
 namespace strait::cuda {

@@ -6,7 +6,7 @@
 
 #include "core/dtype.h"
 #include "core/ops/cuda/quantize.h"
-#include "core/ops/cuda/scales.h"
+#include "core/ops/math/scales.h"
 #include "core/ops/math/fp8.h"
 
 namespace strait::cuda {

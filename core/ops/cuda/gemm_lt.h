@@ -17,7 +17,7 @@
 #include <string>
 
 #include "core/ops/cuda/device.h"
-#include "core/ops/cuda/scales.h"
+#include "core/ops/math/scales.h"
 
 namespace strait::cuda {
 
@@ -46,7 +46,7 @@ struct GemmOperands {
   const void* x = nullptr;          // [M, K]
   const void* w = nullptr;          // [N, K]
   void* d = nullptr;                // [M, N]
-  const float* x_scales = nullptr;  // FP8: as in core/ops/cuda/scales.h
+  const float* x_scales = nullptr;  // FP8: as in core/ops/math/scales.h
   const float* w_scales = nullptr;
   bool accumulate = false;  // REQUIRES: FP32 output
 };

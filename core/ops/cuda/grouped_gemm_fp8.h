@@ -4,7 +4,7 @@
 //
 // R rows of tokens, grouped by expert; each expert's rows start at a multiple of 128 and the rest
 // of its last 128 is padding. E experts, N output features, K input features. E4M3 operands with
-// FP32 scales (core/ops/cuda/scales.h), products of 128 summed on the tensor cores, scaled and
+// FP32 scales (core/ops/math/scales.h), products of 128 summed on the tensor cores, scaled and
 // summed in FP32 outside of them: full FP32 accumulation. Deterministic: an element depends on its
 // row, its weight row and K alone, and is the same for every tile order. Thread-safe; enqueued on
 // the stream.   Source: DeepSeek-V3 report, section 3.3.2; DeepGEMM's structure.

@@ -1,5 +1,5 @@
 // core/ops/cuda/quantize.h: BF16 matrices to E4M3 with the scales that the FP8 products read
-// (core/ops/cuda/scales.h). The scale of a tile is its largest magnitude / 448 (a true division),
+// (core/ops/math/scales.h). The scale of a tile is its largest magnitude / 448 (a true division),
 // and 1 for a tile of zeros; the bits are those of core/ops/math/fp8.h on any device. Thread-safe;
 // enqueued on the stream.
 #pragma once

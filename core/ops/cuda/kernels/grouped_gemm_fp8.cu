@@ -5,7 +5,7 @@
 #include "core/ops/cuda/kernels/ptx.cuh"
 //
 #include "core/ops/cuda/kernels/grouped_gemm_fp8.cuh"
-#include "core/ops/cuda/scales.h"
+#include "core/ops/math/scales.h"
 #include "core/ops/cuda/tensor_map.h"
 
 namespace strait::cuda {

@@ -15,7 +15,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "core/ops/cuda/scales.h"
+#include "core/ops/math/scales.h"
 #include "core/ops/cuda/tile_order.h"
 
 namespace strait::cuda::grouped_fp8 {

@@ -5,7 +5,7 @@
 
 #include "core/ops/cuda/device.h"
 #include "core/ops/cuda/grouped_gemm_fp8.h"
-#include "core/ops/cuda/scales.h"
+#include "core/ops/math/scales.h"
 #include "core/ops/math/fp8.h"
 
 namespace strait::cuda {

@@ -11,7 +11,7 @@
 #include <cuda_fp8.h>
 
 #include "core/ops/cuda/quantize.h"
-#include "core/ops/cuda/scales.h"
+#include "core/ops/math/scales.h"
 #include "core/ops/math/fp8.h"
 
 namespace strait::cuda {

@@ -1,8 +1,8 @@
-// core/ops/cuda/scales.h: where the FP32 scale of an FP8 element stands. An element's value is FP8
+// core/ops/math/scales.h: where the FP32 scale of an FP8 element stands. An element's value is FP8
 // * scale.
 //
-// There are two layouts, both cuBLASLt's, of an operand of R rows and C columns (C is what the
-// product sums over):
+// There are two layouts on every device, both cuBLASLt's, of an operand of R rows and C columns (C
+// is what the product sums over):
 //   rows_1x128     one scale per row and 128 columns: [ceil(C/128)][R rounded up to 4]
 //   blocks_128x128 one scale per 128 x 128 block:     [ceil(R/128)][ceil(C/128) rounded up to 4]
 // The rounding is part of the layout: without it cuBLASLt's results are wrong, silently, wherever
@@ -13,7 +13,7 @@
 
 #include "core/ops/math/host_device.h"
 
-namespace strait::cuda {
+namespace strait {
 
 constexpr int kScaleBlock = 128;
 
@@ -44,4 +44,4 @@ STRAIT_HD constexpr int64_t scale_index(ScaleLayout layout, int64_t rows, int64_
              : row / kScaleBlock * scale_stride(layout, rows, cols) + col / kScaleBlock;
 }
 
-}  // namespace strait::cuda
+}  // namespace strait

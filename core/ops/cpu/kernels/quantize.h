@@ -1,0 +1,35 @@
+// core/ops/cpu/kernels/quantize.h: parts of the quantisers of core/ops/quantize.h.
+#pragma once
+
+#include "core/ops/cpu/kernels/declare.h"
+#include "core/ops/cpu/rows.h"
+
+namespace strait::cpu {
+
+// An FP8 matrix of `rows` x `cols`; scale of (r, c) at (c / 128) * scale_stride + r, or, of blocks,
+// at (r / 128) * scale_stride + c / 128.
+struct Fp8Rows {
+  unsigned char* codes = nullptr;
+  float* scales = nullptr;
+  long rows = 0, cols = 0, scale_stride = 0;
+  bool blocks = false;
+};
+// As QuantizeSettings.
+struct ScaleRule {
+  float least_max = 0;
+  bool power_of_two = false;
+};
+
+}  // namespace strait::cpu
+
+// Rows [begin, end).
+STRAIT_CPU_DECLARE(void quantize_rows(Rows x, ScaleRule rule, Fp8Rows q, long begin, long end))
+STRAIT_CPU_DECLARE(void dequantize(Fp8Rows q, Rows x, long begin, long end))
+STRAIT_CPU_DECLARE(void quantize_e5m6(Rows x, Fp8Rows q, long begin, long end))
+STRAIT_CPU_DECLARE(void dequantize_e5m6(Fp8Rows q, Rows x, long begin, long end))
+// Tiles [begin, end) of 128 x 128 of x, counted along its rows. `transposed` is of cols x rows.
+STRAIT_CPU_DECLARE(void quantize_columns(Rows x, ScaleRule rule, Fp8Rows transposed, long begin,
+                                         long end))
+STRAIT_CPU_DECLARE(void requantize_columns(Fp8Rows x, ScaleRule rule, Fp8Rows transposed,
+                                           long begin, long end))
+STRAIT_CPU_DECLARE(void quantize_blocks(Rows x, ScaleRule rule, Fp8Rows q, long begin, long end))

@@ -1,0 +1,57 @@
+// core/ops/quantize.h: matrices in FP8 (E4M3) with an FP32 scale for each tile, and attention's
+// output in E5M6.   R rows, C columns.
+//
+// An element's value is its code times its tile's scale (core/ops/math/fp8.h,
+// core/ops/math/scales.h). The scale of a tile is its largest magnitude / 448, a true division, and
+// 1 for a tile of zeros; elements are divided by it, truly too. NaN counts as nothing for a scale
+// and stays NaN; with an infinity in it a tile becomes zeros and NaN. So what is not finite never
+// vanishes. The same bits on every instruction set, on every number of threads and on the GPU.
+// Sources are f32 or bf16 and may have strided rows; results are contiguous, codes u8.
+// Source: DeepSeek-V3 report, section 3.3.
+#pragma once
+
+#include "core/context.h"
+#include "core/ops/math/scales.h"
+
+namespace strait {
+
+struct QuantizeSettings {
+  float least_max = 0;        // a tile's largest magnitude counts as this at least; of gradients 0
+  bool power_of_two = false;  // scales rounded up to one: then products with them are exact in BF16
+};
+
+struct Fp8Matrix {
+  Tensor codes_RC;
+  Tensor scales;  // [num_scales(layout, R, C)]; entries that no tile has are not written
+  ScaleLayout layout = ScaleLayout::rows_1x128;
+};
+
+// Uninitialised.
+Fp8Matrix empty_fp8(Context& ctx, int64_t rows, int64_t cols, ScaleLayout layout, Purpose purpose);
+
+// Tiles of 1 x 128: for products that sum over C.
+void quantize_rows(Context& ctx, const Tensor& x_RC, const QuantizeSettings& settings,
+                   Fp8Matrix& q_RC);
+// Tiles of 128 x 1, stored transposed, where they are 1 x 128: for products that sum over R.
+void quantize_columns(Context& ctx, const Tensor& x_RC, const QuantizeSettings& settings,
+                      Fp8Matrix& q_CR);
+// Tiles of 128 x 128: weights.
+void quantize_blocks(Context& ctx, const Tensor& x_RC, const QuantizeSettings& settings,
+                     Fp8Matrix& q_RC);
+
+void dequantize(Context& ctx, const Fp8Matrix& q_RC, Tensor& x_RC);
+// quantize_columns of what dequantize gives, in FP32.
+void requantize_columns(Context& ctx, const Fp8Matrix& q_RC, const QuantizeSettings& settings,
+                        Fp8Matrix& q_CR);
+
+// E5M6 in tiles of 1 x 128 with power-of-two scales; two codes of 12 bits in three bytes, the first
+// in the lower bits.
+struct E5m6Matrix {
+  Tensor bytes;   // u8 [R, 3 * ceil(C / 2)]
+  Tensor scales;  // as rows_1x128 of [R, C]
+};
+E5m6Matrix empty_e5m6(Context& ctx, int64_t rows, int64_t cols, Purpose purpose);
+void quantize_e5m6(Context& ctx, const Tensor& x_RC, E5m6Matrix& q_RC);
+void dequantize_e5m6(Context& ctx, const E5m6Matrix& q_RC, Tensor& x_RC);
+
+}  // namespace strait

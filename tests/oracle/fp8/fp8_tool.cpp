@@ -1,0 +1,72 @@
+// For compare.py: FP8 by Strait. Little-endian FP32 on stdin, results on stdout.
+//   fp8_tool encode                        codes, one byte each
+//   fp8_tool decode                        FP32 of all 256 codes; reads nothing
+//   fp8_tool rows|blocks ROWS COLS LEAST   codes [ROWS, COLS], then FP32 scales [ROWS or tiles,
+//   tiles]
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "core/ops/math/fp8.h"
+#include "core/ops/quantize.h"
+
+namespace strait {
+namespace {
+
+std::vector<float> read_all() {
+  std::vector<float> values;
+  std::vector<float> chunk(1 << 16);
+  while (const size_t count = std::fread(chunk.data(), 4, chunk.size(), stdin))
+    values.insert(values.end(), chunk.begin(), chunk.begin() + static_cast<std::ptrdiff_t>(count));
+  return values;
+}
+
+template <class T>
+void write_all(const std::vector<T>& values) {
+  if (std::fwrite(values.data(), sizeof(T), values.size(), stdout) != values.size()) std::abort();
+}
+
+void quantize(const std::string& what, int64_t rows, int64_t cols, float least) {
+  const std::vector<float> values = read_all();
+  Context ctx(Device::cpu, 2);
+  Tensor x = ctx.empty({rows, cols}, DType::f32, Purpose::activations);
+  STRAIT_CHECK(static_cast<int64_t>(values.size()) == rows * cols, "stdin holds another matrix");
+  std::copy(values.begin(), values.end(), x.data<float>());
+  const bool blocks = what == "blocks";
+  const ScaleLayout layout = blocks ? ScaleLayout::blocks_128x128 : ScaleLayout::rows_1x128;
+  Fp8Matrix q = empty_fp8(ctx, rows, cols, layout, Purpose::activations);
+  (blocks ? quantize_blocks : quantize_rows)(ctx, x, {.least_max = least}, q);
+  const auto codes = q.codes_RC.span<uint8_t>();
+  write_all(std::vector<uint8_t>(codes.begin(), codes.end()));
+  std::vector<float> scales;
+  for (int64_t r = 0; r < rows; r += blocks ? kScaleBlock : 1)
+    for (int64_t c = 0; c < cols; c += kScaleBlock)
+      scales.push_back(q.scales.data<float>()[scale_index(layout, rows, cols, r, c)]);
+  write_all(scales);
+}
+
+int run(const std::vector<std::string>& words) {
+  if (words == std::vector<std::string>{"encode"}) {
+    std::vector<uint8_t> codes;
+    for (const float value : read_all()) codes.push_back(to_e4m3(value));
+    write_all(codes);
+  } else if (words == std::vector<std::string>{"decode"}) {
+    std::vector<float> values;
+    for (int code = 0; code < 256; ++code) values.push_back(from_e4m3(static_cast<uint8_t>(code)));
+    write_all(values);
+  } else if (words.size() == 4) {
+    quantize(words[0], std::stoll(words[1]), std::stoll(words[2]), std::stof(words[3]));
+  } else {
+    fmt::print(stderr, "usage: see tests/oracle/fp8/fp8_tool.cpp\n");
+    return 2;
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace strait
+
+int main(int argc, char** argv) { return strait::run({argv + 1, argv + argc}); }

@@ -1,5 +1,6 @@
 #include "launch/engine/engine.h"
 
+#include <cmath>
 #include <cstring>
 
 #include "core/ops/elementwise.h"
@@ -72,17 +73,27 @@ Engine::Engine(const EngineSettings& settings, const Mesh& mesh, Rank rank, Comm
   if (model_.num_moe_layers > 0) {
     bias_tensor_ = ctx_->zeros({model_.num_moe_layers, experts}, DType::f32, Purpose::weights);
     expert_counts_ = ctx_->zeros({model_.num_moe_layers, experts}, DType::i64, Purpose::data);
-    if (device == Device::meta) {
-      const RouteSettings route = route_settings(settings_.model);
-      expected_ranks_ = expected_parts(route, experts, mesh_.expert_size());
-      expected_nodes_ = expected_parts(route, experts, links_.num_nodes());
-    }
   }
+  loads_.assign(static_cast<size_t>(model_.num_moe_layers), even_load());
   sums_.assign(kNumSlots, 0);
   totals_.expert_counts.assign(bias_.size(), 0);
 
   lower_programs();
   layers_.resize(model_.layers.size());
+}
+
+RoutedRows Engine::even_load() const {
+  if (ctx_->device() != Device::meta || model_.num_moe_layers == 0) return {};
+  const int64_t tokens = settings_.micro_batch * settings_.sequence_length;
+  const RouteSettings route = route_settings(settings_.model);
+  const auto rows_to = [&](int64_t parts) {
+    return static_cast<int64_t>(
+        std::llround(static_cast<double>(tokens) *
+                     expected_parts(route, settings_.model.n_routed_experts, parts)));
+  };
+  return {.rows = rows_to(links_.two_tier ? links_.num_nodes() : links_.num_ranks),
+          .rows_here = rows_to(links_.num_ranks),
+          .pairs_here = tokens * route.top_k};
 }
 
 void Engine::lower_programs() {

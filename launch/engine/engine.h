@@ -125,6 +125,11 @@ class Engine {
     sums_watcher_ = std::move(watcher);
   }
 
+  // Of each MoE layer, what the exchanges of the micro-batch carried that took the most memory.
+  const std::vector<RoutedRows>& loads_at_peak() const { return loads_at_peak_; }
+  // On `meta`: what they carry, of each MoE layer. Without it, what even routing makes of it.
+  void expect_loads(const std::vector<RoutedRows>& loads) { loads_ = loads; }
+
   void request_stop() { stop_requested_ = true; }
   Context& ctx() { return *ctx_; }
   const Model& model() const { return model_; }
@@ -157,7 +162,10 @@ class Engine {
     return layer + 1 == static_cast<int>(model_.settings.num_hidden_layers);
   }
 
+  RoutedRows even_load() const;
+
   // engine_watch.cpp
+  void note_loads_at_peak();
   void show_route(const Task& task, const AttentionPhase& phase);
   void add_expert_sums(int layer, int microbatch, Tensor& hidden);
 
@@ -199,10 +207,12 @@ class Engine {
   bool stop_requested_ = false;
   int64_t committed_steps_ = 0;
   std::vector<float> bias_;
-  Tensor bias_tensor_;                              // [MoE layers, E] FP32
-  Tensor expert_counts_;                            // [MoE layers, E] i64, of this rank's step
-  double expected_ranks_ = 1, expected_nodes_ = 1;  // that a token goes to; used on `meta`
-  std::vector<double> sums_;                        // what commit adds up over ranks
+  Tensor bias_tensor_;             // [MoE layers, E] FP32
+  Tensor expert_counts_;           // [MoE layers, E] i64, of this rank's step
+  std::vector<RoutedRows> loads_;  // [MoE layers] of the micro-batch in flight
+  std::vector<RoutedRows> loads_at_peak_;
+  int64_t peak_bytes_ = 0;    // so far
+  std::vector<double> sums_;  // what commit adds up over ranks
   StepTotals totals_;
   ExecutionTimes times_;
   LaneBytes sent_at_commit_;

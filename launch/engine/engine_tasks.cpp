@@ -25,6 +25,7 @@ void Engine::embed(const Task& task) {
     embed_segment_.reset();
     embedded_ = {};
     targets_ = mtp_targets_ = next_ids_ = {};
+    note_loads_at_peak();
     return;
   }
   const int64_t length = settings_.sequence_length, count = settings_.micro_batch;
@@ -132,8 +133,7 @@ void Engine::attention_task(const Task& task) {
                        .num_experts = experts,
                        .compute = settings_.compute,
                        .combine_wire = settings_.combine_wire,
-                       .expected_ranks = expected_ranks_,
-                       .expected_nodes = expected_nodes_},
+                       .expected = loads_[static_cast<size_t>(parameters.moe_index)]},
       layer.attention.x.value, layer.attention.expert_ids, layer.attention.gate_weights.get());
 }
 
@@ -160,9 +160,11 @@ void Engine::mlp_task(const Task& task) {
 void Engine::experts_task(const Task& task) {
   Layer& layer = layers_[static_cast<size_t>(task.layer)];
   if (task.pass == Pass::forward) {
+    const LayerParameters& parameters = model_.layers[static_cast<size_t>(task.layer)];
     const ExpertBatch batch = layer.exchange->arrived();
-    layer.experts = experts_forward(layer_context_, model_.layers[static_cast<size_t>(task.layer)],
-                                    batch, layer.exchange->sums_dtype());
+    loads_[static_cast<size_t>(parameters.moe_index)] = layer.exchange->load();
+    layer.experts =
+        experts_forward(layer_context_, parameters, batch, layer.exchange->sums_dtype());
     layer.exchange->pack_sums(layer.experts.sums.get());
     layer.experts.sums.value.reset();
   } else if (task.pass == Pass::input_gradient) {

@@ -31,4 +31,10 @@ void Engine::add_expert_sums(int index, int microbatch, Tensor& hidden) {
   add(*ctx_, sums, hidden);
 }
 
+void Engine::note_loads_at_peak() {
+  const int64_t peak = ctx_->memory().at_peak().total();
+  if (peak > peak_bytes_) loads_at_peak_ = loads_;
+  peak_bytes_ = peak;
+}
+
 }  // namespace strait

@@ -49,21 +49,27 @@ double predict_flops_per_token(const Recipe& recipe) {
   return engine.ctx().spent().flops / static_cast<double>(recipe.train.sequence_length);
 }
 
-Prediction predict(const Recipe& recipe, int64_t ranks) {
-  require_trainable(recipe, ranks);
-  const Mesh mesh(static_cast<int>(ranks), 1, static_cast<int>(recipe.parallel.expert));
-  EngineSettings settings = engine_settings(recipe, mesh, 1);
+MemoryUse predict_memory(const Recipe& recipe, const Mesh& mesh, int num_threads,
+                         const std::vector<RoutedRows>& loads) {
+  EngineSettings settings = engine_settings(recipe, mesh, num_threads);
   // Micro-batches run one after another, so two tell the peak.
   settings.num_microbatches = std::min<int64_t>(settings.num_microbatches, 2);
   Engine engine(settings, mesh, Rank{0}, nullptr, Device::meta);
+  if (!loads.empty()) engine.expect_loads(loads);
   engine.initialise(0);
   engine.run_step({}, 0);
   engine.run_step({}, 0);
   engine.settle(0);
+  return engine.ctx().memory().at_peak();
+}
+
+Prediction predict(const Recipe& recipe, int64_t ranks) {
+  require_trainable(recipe, ranks);
+  const Mesh mesh(static_cast<int>(ranks), 1, static_cast<int>(recipe.parallel.expert));
   return {.ranks = ranks,
           .parameters = count_parameters(recipe.model),
           .flops_per_token = predict_flops_per_token(recipe),
-          .memory = engine.ctx().memory().at_peak()};
+          .memory = predict_memory(recipe, mesh, static_cast<int>(recipe.train.threads), {})};
 }
 
 std::string to_table(const Recipe& recipe, const Prediction& p) {
@@ -106,26 +112,30 @@ MeasuredMemory measure_memory(const Memory& memory, int64_t rss_start_bytes) {
 
 int64_t resident_bytes() { return process_bytes("VmRSS"); }
 
-std::string memory_table(const MemoryUse& predicted, const MeasuredMemory& measured) {
-  const auto line = [](const char* name, int64_t a, int64_t b) {
-    return fmt::format("  {:<16}{:>12}{:>12}\n", name, bytes_text(static_cast<double>(a)),
-                       bytes_text(static_cast<double>(b)));
+std::string memory_table(const MemoryUse& even, const MemoryUse& met,
+                         const MeasuredMemory& measured) {
+  const auto text_of = [](int64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
+  const auto line = [&](const char* name, int64_t a, int64_t b, int64_t c) {
+    return fmt::format("  {:<16}{:>12}{:>12}{:>12}\n", name, text_of(a), text_of(b), text_of(c));
   };
-  std::string text = "memory of rank 0     predicted    measured\n";
+  std::string text =
+      "memory of rank 0     predicted: experts' load\n"
+      "                          even   as it was    measured\n";
   for (int purpose = 0; purpose < kNumPurposes; ++purpose)
-    text += line(purpose_name(purpose), of(predicted, purpose), of(measured.tensors, purpose));
-  text += line("total", predicted.total(), measured.tensors.total());
+    text += line(purpose_name(purpose), of(even, purpose), of(met, purpose),
+                 of(measured.tensors, purpose));
+  text += line("total", even.total(), met.total(), measured.tensors.total());
   return text +
-         fmt::format(
-             "  resident memory of the process: {} at the start, {} more at its peak",
-             bytes_text(static_cast<double>(measured.rss_start_bytes)),
-             bytes_text(static_cast<double>(measured.rss_peak_bytes - measured.rss_start_bytes)));
+         fmt::format("  resident memory of the process: {} at the start, {} more at its peak",
+                     text_of(measured.rss_start_bytes),
+                     text_of(measured.rss_peak_bytes - measured.rss_start_bytes));
 }
 
-std::string memory_json(const MemoryUse& predicted, const MeasuredMemory& measured) {
+std::string memory_json(const MemoryUse& even, const MemoryUse& met,
+                        const MeasuredMemory& measured) {
   return fmt::format(
-      R"({{"kind":"memory","predicted_bytes":{},"measured_bytes":{},"rss_start_bytes":{},"rss_peak_bytes":{}}})",
-      by_purpose(predicted), by_purpose(measured.tensors), measured.rss_start_bytes,
+      R"({{"kind":"memory","predicted_even_bytes":{},"predicted_bytes":{},"measured_bytes":{},"rss_start_bytes":{},"rss_peak_bytes":{}}})",
+      by_purpose(even), by_purpose(met), by_purpose(measured.tensors), measured.rss_start_bytes,
       measured.rss_peak_bytes);
 }
 

@@ -4,9 +4,12 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/memory.h"
 #include "core/nn/model.h"
+#include "parallel/expert/expert_exchange.h"
+#include "parallel/mesh/mesh.h"
 #include "recipes/recipe.h"
 
 namespace strait {
@@ -24,6 +27,12 @@ struct Prediction {
 // Errors: RecipeError when the layout does not fit (check_layout).
 Prediction predict(const Recipe& recipe, int64_t ranks);
 
+// Memory of rank 0 of this mesh at the peak of a step. `num_threads`: each has scratch of its own.
+// `loads`: what the exchanges of a micro-batch carry (Engine::expect_loads), empty: expert load
+// even.
+MemoryUse predict_memory(const Recipe& recipe, const Mesh& mesh, int num_threads,
+                         const std::vector<RoutedRows>& loads);
+
 // What one rank took, beside what was predicted.
 struct MeasuredMemory {
   MemoryUse tensors;                                // at their peak
@@ -31,8 +40,11 @@ struct MeasuredMemory {
 };
 MeasuredMemory measure_memory(const Memory& memory, int64_t rss_start_bytes);
 int64_t resident_bytes();  // of this process now
-std::string memory_table(const MemoryUse& predicted, const MeasuredMemory& measured);
-std::string memory_json(const MemoryUse& predicted, const MeasuredMemory& measured);
+// `even`: predicted with expert load even; `met`: with the load that was met at the peak.
+std::string memory_table(const MemoryUse& even, const MemoryUse& met,
+                         const MeasuredMemory& measured);
+std::string memory_json(const MemoryUse& even, const MemoryUse& met,
+                        const MeasuredMemory& measured);
 
 std::string to_table(const Recipe& recipe, const Prediction& prediction);
 std::string to_json(const Recipe& recipe, const Prediction& prediction);

@@ -36,9 +36,10 @@ std::string to_line(const StepReport& r) {
   const int width = static_cast<int>(std::to_string(r.num_steps).size());
   std::string line = fmt::format("step {:>{}}/{}  loss {:.4f}", r.step, width, r.num_steps, r.loss);
   if (r.mtp_loss > 0) line += fmt::format("  mtp {:.4f}", r.mtp_loss);
-  line += fmt::format("  grad {:.3f}  lr {:.2e}  {:.0f} tok/s  {:.1f} GFLOP/s", r.gradient_norm,
-                      r.learning_rate, static_cast<double>(r.tokens) / r.seconds,
-                      r.model_flops / r.seconds / 1e9);
+  line +=
+      fmt::format("  grad {:.3f}  lr {:.2e}  {:.0f} tok/s  {:.1f} GFLOP/s ({:.0f}%)",
+                  r.gradient_norm, r.learning_rate, static_cast<double>(r.tokens) / r.seconds,
+                  r.model_flops / r.seconds / 1e9, 100 * r.model_flops / r.seconds / r.peak_flops);
   if (r.has_transfers)
     line += fmt::format("  hidden {:.0f}%  sent {} + {} far", 100 * r.hidden_share,
                         bytes_text(r.same_node_bytes), bytes_text(r.other_node_bytes));
@@ -53,11 +54,12 @@ std::string to_line(const StepReport& r) {
 std::string to_json(const StepReport& r) {
   return fmt::format(
       R"({{"kind":"step","step":{},"loss":{},"mtp_loss":{},"balance_loss":{},"gradient_norm":{},"learning_rate":{},)"
-      R"("tokens":{},"seconds":{},"tokens_per_second":{},"model_flops_per_second":{},"hidden_share":{},)"
+      R"("tokens":{},"seconds":{},"tokens_per_second":{},"model_flops_per_second":{},"share_of_peak":{},"hidden_share":{},)"
       R"("same_node_bytes":{},"other_node_bytes":{},"exchange_far_bytes":{},"exchange_floor_bytes":{},"load_max_over_mean":{},"memory_bytes":{}}})",
       r.step, number(r.loss), number(r.mtp_loss), number(r.balance_loss), number(r.gradient_norm),
       number(r.learning_rate), r.tokens, number(r.seconds),
       number(static_cast<double>(r.tokens) / r.seconds), number(r.model_flops / r.seconds),
+      number(r.model_flops / r.seconds / r.peak_flops),
       r.has_transfers ? number(r.hidden_share) : "null", number(r.same_node_bytes),
       number(r.other_node_bytes), number(r.exchange_far_bytes), number(r.exchange_floor_bytes),
       number(r.load_max_over_mean), r.memory_bytes);

@@ -17,6 +17,7 @@ struct StepReport {
   int64_t tokens = 0;       // of the step, over all ranks
   double seconds = 0;       // of the step
   double model_flops = 0;   // of the step, without what is recomputed
+  double peak_flops = 0;    // a second, of matrix products on all ranks' cores (gemm_peak)
   double hidden_share = 0;  // of transfer time that no computation waited for; mean over ranks
   bool has_transfers = false;
   double same_node_bytes = 0, other_node_bytes = 0;  // sent by all ranks in the step

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <sys/sysinfo.h>
 
 #include <algorithm>
 #include <chrono>
@@ -17,6 +18,7 @@
 #include "launch/engine/engine_settings.h"
 #include "launch/trainer/agree.h"
 #include "launch/trainer/balance.h"
+#include "launch/trainer/gemm_peak.h"
 #include "launch/trainer/prediction.h"
 #include "launch/trainer/state.h"
 #include "launch/trainer/trainable.h"
@@ -71,6 +73,13 @@ Trainer::Trainer(const Recipe& recipe, Comm& comm, TrainerOptions options)
     engine_->watch_tasks([this](const Task& task) { options_.watch_tasks(started_, task); });
   if (first_rank_) flops_per_token_ = predict_flops_per_token(recipe_);
   resume();
+  // Ranks that share a host may have more threads in all than it has cores.
+  const auto& hosts = comm_.hosts();
+  const auto ranks_here = std::ranges::count(hosts, hosts[static_cast<size_t>(comm_.rank().value)]);
+  const double cores = std::min<double>(threads_of_rank(recipe_, comm_),
+                                        get_nprocs() / static_cast<double>(ranks_here));
+  peak_flops_ = cores * gemm_peak(engine_settings(recipe_, mesh_, 1).compute);
+  sum_over_ranks(comm_, std::span(&peak_flops_, 1));
 }
 
 Trainer::~Trainer() = default;
@@ -232,6 +241,7 @@ void Trainer::committed(const StepTotals& totals) {
   report.tokens = train.global_batch * train.sequence_length;
   report.seconds = step_seconds_;
   report.model_flops = flops_per_token_ * static_cast<double>(report.tokens);
+  report.peak_flops = peak_flops_;
   report.has_transfers = comm_.size() > 1;
   if (totals.transfer_seconds > 0)
     report.hidden_share =
@@ -309,9 +319,11 @@ void Trainer::save() {
 
 void Trainer::report_memory() {
   if (!first_rank_) return;
-  const MemoryUse predicted = predict(recipe_, comm_.size()).memory;
+  const int threads = threads_of_rank(recipe_, comm_);
+  const MemoryUse even = predict_memory(recipe_, mesh_, threads, {});
+  const MemoryUse met = predict_memory(recipe_, mesh_, threads, engine_->loads_at_peak());
   const MeasuredMemory measured = measure_memory(engine_->ctx().memory(), rss_start_bytes_);
-  print(options_.json ? memory_json(predicted, measured) : memory_table(predicted, measured));
+  print(options_.json ? memory_json(even, met, measured) : memory_table(even, met, measured));
 }
 
 void Trainer::print(const std::string& line) {

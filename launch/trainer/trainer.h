@@ -67,6 +67,7 @@ class Trainer {
   std::unique_ptr<Engine> engine_;
   std::string tokenizer_json_;
   double flops_per_token_ = 0;
+  double peak_flops_ = 0;  // a second, of all ranks
 
   int64_t started_ = 0;      // steps whose forward and backward have run
   int64_t next_sample_ = 0;  // of the next step

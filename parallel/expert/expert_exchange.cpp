@@ -1,7 +1,6 @@
 #include "parallel/expert/expert_exchange.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "core/ops/elementwise.h"
@@ -69,13 +68,12 @@ ExpertExchange::~ExpertExchange() = default;
 
 void ExpertExchange::expect_route() {
   Context& ctx = *settings_.ctx;
-  const auto rows = [this](double parts) {
-    return static_cast<int64_t>(std::llround(static_cast<double>(tokens_) * parts));
-  };
-  const bool two_tier = settings_.links.two_tier;
-  rows_here_ = num_ranks_ == 1 ? tokens_ : rows(settings_.expected_ranks);
-  num_rows_ = two_tier ? rows(settings_.expected_nodes) : rows_here_;
-  num_pairs_ = pairs_here_ = tokens_ * top_k_;
+  const RoutedRows alone{.rows = tokens_, .rows_here = tokens_, .pairs_here = tokens_ * top_k_};
+  const RoutedRows& expected = num_ranks_ == 1 ? alone : settings_.expected;
+  num_rows_ = expected.rows;
+  num_pairs_ = tokens_ * top_k_;
+  rows_here_ = expected.rows_here;
+  pairs_here_ = expected.pairs_here;
   const auto ints = [&](int64_t count) { return ctx.empty({count}, DType::i32, Purpose::routed); };
   token_of_row_ = ints(num_rows_);
   rows_of_token_ = {
@@ -182,6 +180,10 @@ ExpertBatch ExpertExchange::arrived() {
 
 DType ExpertExchange::sums_dtype() const {
   return num_ranks_ == 1 ? DType::f32 : settings_.combine_wire;
+}
+
+RoutedRows ExpertExchange::load() const {
+  return {.rows = num_rows_, .rows_here = rows_here_, .pairs_here = pairs_here_};
 }
 
 void ExpertExchange::pack_sums(const Tensor& sums_UH) {

@@ -28,14 +28,19 @@
 
 namespace strait {
 
+// What one exchange carries, as one rank sees it.
+struct RoutedRows {
+  int64_t rows = 0;  // of this rank's tokens: one for each rank, or node, that has experts of it
+  int64_t rows_here = 0, pairs_here = 0;  // for this rank's experts
+};
+
 struct ExchangeSettings {
   Context* ctx = nullptr;
   ExpertLinks links;                // its channels are not used with one rank or on `meta`
   int64_t num_experts = 0;          // over all ranks; rank i holds [i, i + 1) * num_experts / R
   DType compute = DType::f32;       // of dispatched rows
   DType combine_wire = DType::f32;  // of sums on their way back, and of gradients
-  // Ranks and nodes that a token goes to; on `meta`, where nothing is routed (expected_route.h).
-  double expected_ranks = 1, expected_nodes = 1;
+  RoutedRows expected = {};         // on `meta`, where nothing is routed; not used with one rank
 };
 
 class ExpertExchange {
@@ -66,6 +71,7 @@ class ExpertExchange {
   Gradients take_gradients();  // compute thread, after dispatch_inverse
 
   DType sums_dtype() const;  // what experts_forward should produce
+  RoutedRows load() const;   // once arrived
 
  private:
   void expect_route();  // on `meta`

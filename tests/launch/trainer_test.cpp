@@ -10,6 +10,7 @@
 #include <fstream>
 #include <map>
 #include <mutex>
+#include <nlohmann/json.hpp>
 
 #include "data/checkpoint/folder.h"
 #include "data/checkpoint/reader.h"
@@ -191,6 +192,37 @@ TEST_F(TrainerTest, MomentsAreConvertedWhenTheirDtypeChanges) {
       const checkpoint::Reader reader(step(before + " to " + after, 6));
       const std::string tensor = reader.manifest().model.tensors.front().name;
       EXPECT_EQ(reader.dtype(tensor, checkpoint::kSecondMoment), stored_after);
+    }
+  }
+}
+
+// With the load that the experts met, what is predicted of each purpose is what was measured.
+TEST_F(TrainerTest, MemoryIsAsPredicted) {
+  for (const char* precision : {"fp32", "bf16"}) {
+    for (const int64_t expert : {1, 2, 4}) {
+      const std::string text = precision + std::string(", expert ") + std::to_string(expert);
+      nlohmann::json line;
+      const Recipe r = recipe({"train.eval_every=0", "parallel.expert=" + std::to_string(expert),
+                               "train.global_batch=8", "train.sequence_length=48",
+                               std::string("train.precision=") + precision});
+      run_ranks(4, [&](Rank, Comm& comm) {
+        TrainerOptions options{.run_folder = run_folder(text),
+                               .json = true,
+                               .stop_requested = {},
+                               .watch_tasks = {},
+                               .print = {},
+                               .say = {}};
+        options.print = [&](const std::string& printed) { line = nlohmann::json::parse(printed); };
+        Trainer(r, comm, std::move(options)).run();
+      });
+      ASSERT_EQ(line["kind"], "memory");
+      for (const auto& [purpose, measured] : line["measured_bytes"].items())
+        EXPECT_NEAR(line["predicted_bytes"][purpose].get<double>(), measured.get<double>(),
+                    0.01 * measured.get<double>())
+            << text << ": " << purpose;
+      if (expert > 1) {
+        EXPECT_NE(line["predicted_even_bytes"]["routed"], line["measured_bytes"]["routed"]);
+      }
     }
   }
 }

@@ -5,6 +5,7 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <limits>
 #include <memory>
 
 #include "core/errors.h"
@@ -88,6 +89,11 @@ void add_train(CLI::App& app, Chosen& chosen) {
   add_text(command, "--run", o->run_folder,
            "folder of the run (default: run.dir/run.name of the recipe)")
       ->type_name("DIR");
+  add_number(command,
+             {.name = "--trace",
+              .range = between(1, std::numeric_limits<int64_t>::max()),
+              .doc = "write what each task of this step took to the run's folder, for strait draw"},
+             o->traced_step);
   CLI::Option* dry_run =
       command->add_flag("--dry-run", o->dry_run, "say what the run would take, and stop");
   add_number(command,

@@ -59,6 +59,7 @@ int run_train(const TrainOptions& options) {
     if (first) say(headline(recipe, comm, folder));
     TrainerOptions trainer_options{.run_folder = folder,
                                    .json = options.json,
+                                   .traced_step = options.traced_step,
                                    .stop_requested = {},
                                    .watch_tasks = {},
                                    .print = [](const std::string& line) { print_line(line); },

@@ -12,6 +12,7 @@ struct TrainOptions {
   std::string recipe;
   std::vector<std::string> overrides;  // "a.b=c"
   std::string run_folder;              // empty: run.dir/run.name of the recipe
+  int64_t traced_step = 0;             // counted from 1; 0: none
   bool dry_run = false;
   RankOptions ranks{};
   int planned_ranks = 0;  // of a dry run; 0: those that are there

@@ -160,7 +160,8 @@ void Engine::run(const Program& program) {
   if (comm_ == nullptr) {
     execute_inline(program, bindings);
   } else {
-    times_ = execute(program, *comm_, bindings);
+    times_ = execute(program, *comm_, bindings, records_spans_ ? &spans_ : nullptr);
+    last_program_ = &program;
   }
 }
 

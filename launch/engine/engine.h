@@ -138,6 +138,10 @@ class Engine {
   int64_t committed_steps() const { return committed_steps_; }
   void set_committed_steps(int64_t steps) { committed_steps_ = steps; }
   const ExecutionTimes& last_times() const { return times_; }
+  // With a communication thread: when each task of the programs run from now on ran.
+  void record_spans(bool on) { records_spans_ = on; }
+  const Program& last_program() const { return *last_program_; }
+  const std::vector<TaskSpan>& last_spans() const { return spans_; }  // of last_program()
   const StepShape& step_shape() const { return step_shape_; }
 
  private:
@@ -215,6 +219,9 @@ class Engine {
   std::vector<double> sums_;  // what commit adds up over ranks
   StepTotals totals_;
   ExecutionTimes times_;
+  bool records_spans_ = false;
+  const Program* last_program_ = nullptr;
+  std::vector<TaskSpan> spans_;
   LaneBytes sent_at_commit_;
   int64_t exchanged_at_commit_ = 0, floor_at_commit_ = 0;
   std::function<void(const Tensor&, int64_t)> logits_watcher_;

@@ -1,6 +1,7 @@
 #include "launch/trainer/run_folder.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -44,6 +45,10 @@ int64_t step_of(const std::string& line) {
 }
 
 }  // namespace
+
+std::string RunFolder::trace(const std::string& path, int64_t step) {
+  return fmt::format("{}/trace/step-{:08}.json", path, step);
+}
 
 RunFolder::RunFolder(std::string path) : path_(std::move(path)) {
   std::error_code error;

@@ -3,6 +3,7 @@
 //   recipe.resolved.yaml   every key, defaults too, of the last start
 //   metrics.jsonl          one JSON object per step or evaluation
 //   checkpoints/step-...   data/checkpoint/folder.h
+//   trace/step-...json     of a step that was traced: launch/view/perfetto.h
 #pragma once
 
 #include <cstdint>
@@ -21,6 +22,7 @@ class RunFolder {
 
   const std::string& path() const { return path_; }
   static std::string checkpoints(const std::string& path) { return path + "/checkpoints"; }
+  static std::string trace(const std::string& path, int64_t step);
   std::string metrics() const { return path_ + "/metrics.jsonl"; }
 
   // Replaces the file in one step.

@@ -21,7 +21,10 @@
 #include "launch/trainer/gemm_peak.h"
 #include "launch/trainer/prediction.h"
 #include "launch/trainer/state.h"
+#include "launch/trainer/step_trace.h"
 #include "launch/trainer/trainable.h"
+#include "launch/view/output_file.h"
+#include "launch/view/perfetto.h"
 #include "optim/learning_rate.h"
 #include "recipes/changes.h"
 
@@ -61,6 +64,10 @@ Trainer::Trainer(const Recipe& recipe, Comm& comm, TrainerOptions options)
       mesh_(1, 1, 1) {
   together(comm_, [&] {
     require_trainable(recipe_, comm_.size());
+    if (options_.traced_step > recipe_.train.steps)
+      throw RecipeError(fmt::format("--trace: there is no step {}; train.steps = {} ({})",
+                                    options_.traced_step, recipe_.train.steps,
+                                    recipe_.places.of("train.steps")));
     mesh_ = Mesh(comm_.size(), 1, static_cast<int>(recipe_.parallel.expert), comm_.nodes());
     open_corpus();
     if (first_rank_) folder_ = std::make_unique<RunFolder>(options_.run_folder);
@@ -206,6 +213,9 @@ Outcome Trainer::run() {
   if (started_ == 0 && train.eval_every > 0) evaluate();
   while (started_ < train.steps && !stopping_) {
     if (options_.stop_requested && options_.stop_requested()) engine_->request_stop();
+    const bool traces = started_ + 1 == options_.traced_step;
+    const int64_t zero_ns = traces ? common_zero(comm_) : 0;
+    engine_->record_spans(traces);
     const Clock::time_point start = Clock::now();
     const std::vector<int32_t> windows = next_windows();
     const auto totals = engine_->run_step(windows, lr_of_last_step());
@@ -214,6 +224,7 @@ Outcome Trainer::run() {
     step_seconds_ = seconds_since(start);
     run_seconds_ += step_seconds_;
     ++run_steps_;
+    if (traces) write_trace(zero_ns);
     if (stopping_ || started_ == train.steps || due(started_, train.save_every) ||
         due(started_, train.eval_every))
       settle();
@@ -315,6 +326,18 @@ void Trainer::save() {
     checkpoint::prune(root, static_cast<int>(recipe_.train.keep_checkpoints));
   say(fmt::format("saved {} ({} in {:.1f} s)", checkpoint::step_folder(root, started_),
                   bytes_text(static_cast<double>(bytes)), seconds_since(start)));
+}
+
+void Trainer::write_trace(int64_t zero_ns) {
+  const std::string path = RunFolder::trace(options_.run_folder, started_);
+  const Trace trace = gather_trace(comm_, *engine_,
+                                   fmt::format("{}, step {}", recipe_.run.name, started_), zero_ns);
+  together(comm_, [&] {
+    if (!first_rank_) return;
+    std::filesystem::create_directories(std::filesystem::path(path).parent_path());
+    write_output_file(path, [&](std::ostream& out) { write_perfetto(trace, out); });
+  });
+  say(fmt::format("wrote {}; strait draw {} --out step.html shows it", path, path));
 }
 
 void Trainer::report_memory() {

@@ -19,6 +19,7 @@ namespace strait {
 struct TrainerOptions {
   std::string run_folder;
   bool json = false;                     // figures as lines of JSON instead of text
+  int64_t traced_step = 0;               // written to <run>/trace/step-00000012.json; 0: none
   std::function<bool()> stop_requested;  // asked once a step; null: never
   std::function<void(int64_t step, const Task& task)>
       watch_tasks;                                     // of the compute lane; may be null
@@ -54,6 +55,7 @@ class Trainer {
   void write(const std::string& line, const std::string& json);
   double lr_of_last_step() const;
   void settle();
+  void write_trace(int64_t zero_ns);
   void report_memory();
 
   const Recipe recipe_;

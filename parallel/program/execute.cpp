@@ -15,29 +15,47 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// Makes the real operation when its turn has come, and measures it.
+int64_t nanoseconds_of(Clock::time_point time) {
+  return std::chrono::nanoseconds(time.time_since_epoch()).count();
+}
+
+// Makes the real operation when its turn has come, and measures it. A lane runs one at a time: what
+// it sends meanwhile is this one's.
 class Transfer : public Operation {
  public:
-  Transfer(const Task& task, const Bindings& bindings, std::atomic<int64_t>& nanoseconds)
-      : task_(task), bindings_(bindings), nanoseconds_(nanoseconds) {}
+  Transfer(const Task& task, const Bindings& bindings, const Comm& comm, TaskSpan* span,
+           std::atomic<int64_t>& nanoseconds)
+      : task_(task), bindings_(bindings), comm_(comm), span_(span), nanoseconds_(nanoseconds) {}
 
   bool poll() override {
     if (!started_) {
       started_ = true;
       start_ = Clock::now();
+      if (span_ != nullptr) sent_before_ = sent();
       operation_ = bindings_.transfer(task_);
     }
     if (operation_ && !operation_->poll()) return false;
-    nanoseconds_ += std::chrono::nanoseconds(Clock::now() - start_).count();
+    const Clock::time_point end = Clock::now();
+    nanoseconds_ += std::chrono::nanoseconds(end - start_).count();
+    if (span_ != nullptr)
+      *span_ = {nanoseconds_of(start_), nanoseconds_of(end), sent() - sent_before_};
     return true;
   }
 
  private:
+  int64_t sent() const {
+    const LaneBytes bytes = comm_.bytes_sent(link_lane(task_.lane));
+    return bytes.same_node + bytes.other_nodes;
+  }
+
   const Task& task_;
   const Bindings& bindings_;
+  const Comm& comm_;
+  TaskSpan* const span_;
   std::atomic<int64_t>& nanoseconds_;
   OperationPtr operation_;
   Clock::time_point start_;
+  int64_t sent_before_ = 0;
   bool started_ = false;
 };
 
@@ -61,11 +79,14 @@ LinkLane link_lane(Lane lane) {
   STRAIT_CHECK(false, "the compute lane has no link");
 }
 
-ExecutionTimes execute(const Program& program, Comm& comm, const Bindings& bindings) {
+ExecutionTimes execute(const Program& program, Comm& comm, const Bindings& bindings,
+                       std::vector<TaskSpan>* spans) {
   const auto start = Clock::now();
   ExecutionTimes times;
   std::atomic<int64_t> transfer_nanoseconds{0};
   const size_t count = program.tasks.size();
+  if (spans != nullptr) spans->assign(count, {});
+  const auto span_of = [&](size_t index) { return spans != nullptr ? &(*spans)[index] : nullptr; };
   std::vector<Event> done(count);
   std::vector<std::unique_ptr<Completion>> completions(count);
   for (size_t index = 0; index < count; ++index) {
@@ -82,9 +103,10 @@ ExecutionTimes execute(const Program& program, Comm& comm, const Bindings& bindi
     for (size_t index = 0; index < count; ++index) {
       const Task& task = program.tasks[index];
       if (task.lane == Lane::compute) continue;
-      done[index] = comm.enqueue(link_lane(task.lane),
-                                 std::make_unique<Transfer>(task, bindings, transfer_nanoseconds),
-                                 events_before(task));
+      done[index] = comm.enqueue(
+          link_lane(task.lane),
+          std::make_unique<Transfer>(task, bindings, comm, span_of(index), transfer_nanoseconds),
+          events_before(task));
     }
     const auto wait = [&](const Event& event) {
       if (event.ready() && !event.error()) return;
@@ -96,7 +118,11 @@ ExecutionTimes execute(const Program& program, Comm& comm, const Bindings& bindi
       const Task& task = program.tasks[index];
       if (task.lane != Lane::compute) continue;
       for (const Event& event : events_before(task)) wait(event);
+      const Clock::time_point begin = Clock::now();
       bindings.compute(task);
+      if (spans != nullptr)
+        *span_of(index) = {.start_ns = nanoseconds_of(begin),
+                           .end_ns = nanoseconds_of(Clock::now())};
       completions[index]->finish();
     }
     for (const Event& event : done) wait(event);

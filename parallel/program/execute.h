@@ -3,7 +3,9 @@
 // are done. One dull loop for every program.
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "parallel/comm/comm.h"
 #include "parallel/program/task.h"
@@ -23,9 +25,15 @@ struct ExecutionTimes {
   double transfer_seconds = 0;  // sum over transfers, from start to finish
 };
 
-// Runs the program once. Returns when every task is done; throws the first exception of any, after
-// which the Comm is failed for good.
-ExecutionTimes execute(const Program& program, Comm& comm, const Bindings& bindings);
+// When a task ran, in nanoseconds of the host's steady clock, and the payload that a transfer sent.
+struct TaskSpan {
+  int64_t start_ns = 0, end_ns = 0, bytes = 0;
+};
+
+// Runs the program once. `spans`, where given, gets one for each task. Returns when every task is
+// done; throws the first exception of any, after which the Comm is failed for good.
+ExecutionTimes execute(const Program& program, Comm& comm, const Bindings& bindings,
+                       std::vector<TaskSpan>* spans = nullptr);
 
 // Runs every task in order on this thread, for `meta` and for one rank. REQUIRES: transfers return
 // null.

@@ -17,6 +17,7 @@
 #include "data/corpus/corpus_writer.h"
 #include "data/tokenizer/tokenizer.h"
 #include "launch/trainer/agree.h"
+#include "launch/view/perfetto.h"
 #include "parallel/comm/local.h"
 
 namespace strait {
@@ -72,12 +73,14 @@ class TrainerTest : public testing::Test {
   }
 
   // Trains on `ranks` threads; a stop is asked for at the stop_after-th step of this start.
-  Outcome train(const Recipe& recipe, const std::string& run, int ranks, int stop_after = 0) {
+  Outcome train(const Recipe& recipe, const std::string& run, int ranks, int stop_after = 0,
+                int64_t traced_step = 0) {
     Outcome outcome = Outcome::finished;
     lines_.clear();
     run_ranks(ranks, [&](Rank rank, Comm& comm) {
       int asked = 0;
       TrainerOptions options{.run_folder = run_folder(run),
+                             .traced_step = traced_step,
                              .stop_requested = {},
                              .watch_tasks = {},
                              .print = {},
@@ -324,6 +327,37 @@ TEST_F(TrainerTest, AnErrorOfOneRankIsEveryRanks) {
   EXPECT_EQ(errors[0], "3 rank 2: disk full");
   EXPECT_EQ(errors[1].substr(0, 1), "3");
   EXPECT_EQ(errors[2].substr(0, 1), "3");
+}
+
+// What a traced step wrote is what its program says, in an order that its lanes and its metrics
+// bear out.
+TEST_F(TrainerTest, ATracedStepHoldsEveryTask) {
+  const Recipe r = recipe({"parallel.expert=2", "train.steps=3", "train.eval_every=0"});
+  train(r, "run", 2, 0, 2);
+  const Trace trace = read_perfetto(RunFolder::trace(run_folder("run"), 2));
+  EXPECT_FALSE(trace.predicted);
+  EXPECT_FALSE(trace.relative);
+  std::map<std::pair<int, Lane>, double> lane_end;
+  std::map<int, std::map<std::string, const Span*>> of_rank;
+  int64_t bytes = 0;
+  for (const Span& span : trace.spans) {
+    EXPECT_GT(span.start_us, 0) << span.name;
+    EXPECT_GE(span.end_us, span.start_us) << span.name;
+    double& end = lane_end[{span.rank, span.lane}];
+    EXPECT_GE(span.start_us, end - 1e-3) << span.name;  // a lane runs one task at a time, in order
+    end = span.end_us;
+    EXPECT_TRUE(of_rank[span.rank].emplace(span.name, &span).second) << span.name << " twice";
+    bytes += span.bytes;
+  }
+  ASSERT_EQ(of_rank.size(), 2u);
+  for (auto& [rank, spans] : of_rank) {
+    for (const char* name : {"commit", "update b0", "attention.F m0 l0", "dispatch.F m1 l1",
+                             "experts.W m1 l1", "head.F m0 l2", "combine.B m0 l2"})
+      EXPECT_TRUE(spans.count(name)) << name;
+    EXPECT_GE(spans["experts.F m0 l1"]->start_us, spans["dispatch.F m0 l1"]->end_us);
+  }
+  EXPECT_GT(bytes, 0);
+  EXPECT_THROW(train(r, "other", 1, 0, 4), RecipeError);
 }
 
 }  // namespace

@@ -44,6 +44,11 @@ class Context {
   Context(Device device, int num_threads)
       : device_(device), memory_(std::make_shared<Memory>(device)), pool_(num_threads) {}
 
+  // The same memory for ops of another thread, with that thread alone; its bill is its own.
+  std::unique_ptr<Context> for_other_thread() const {
+    return std::unique_ptr<Context>(new Context(device_, memory_));
+  }
+
   Device device() const { return device_; }
   Memory& memory() { return *memory_; }
   ThreadPool& pool() { return pool_; }
@@ -68,6 +73,9 @@ class Context {
   }
 
  private:
+  Context(Device device, std::shared_ptr<Memory> memory)
+      : device_(device), memory_(std::move(memory)), pool_(1) {}
+
   const Device device_;
   std::shared_ptr<Memory> memory_;
   ThreadPool pool_;

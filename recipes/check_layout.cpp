@@ -22,7 +22,7 @@ namespace {
 constexpr int64_t kMaxMicrobatches = 1 << 14;
 
 bool has_stages(const ParallelSettings& parallel) {
-  return parallel.pipeline > 1 || parallel.schedule != "1f1b";
+  return parallel.pipeline > 1 || parallel.schedule != "1f1b" || parallel.chunks > 1;
 }
 
 // "12" or "8 or 16": the multiples of `unit` around value, above 0.
@@ -124,10 +124,6 @@ void check_trainable(const Recipe& recipe, Rules& rules) {
     rules.require(kept, key, "{} can be planned and drawn, not trained yet: strait plan; {} trains",
                   value, works);
   };
-  only(parallel.pipeline == 1, "parallel.pipeline", parallel.pipeline, 1);
-  only(parallel.schedule == "1f1b", "parallel.schedule", parallel.schedule, "1f1b");
-  only(parallel.chunks <= 1, "parallel.chunks", parallel.chunks, 1);
-  only(!parallel.pairs, "parallel.pairs", parallel.pairs, false);
   only(parallel.waves == 1, "parallel.waves", parallel.waves, 1);
   rules.require(recipe.train.batch_ramp.from == 0, "train.batch_ramp",
                 "ramps are planned, not trained, yet: strait plan; leave it out to train");

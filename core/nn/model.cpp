@@ -71,34 +71,24 @@ class Builder {
              (expert * count + index) * out, out});
     return add(std::move(stack));
   }
-  void layer(int64_t index) {
+  void layer(int64_t index, bool here) {
     const std::string name = fmt::format("model.layers.{}", index);
     LayerParameters p;
-    p.attention = attention(name);
     p.is_moe = s_.n_routed_experts > 0 && index >= s_.first_k_dense_replace;
-    if (!p.is_moe) {
-      p.mlp = mlp(name + ".mlp", s_.intermediate_size);
-    } else {
-      p.moe_index = model_.num_moe_layers++;
-      p.router = matrix(name + ".mlp.gate", s_.n_routed_experts, s_.hidden_size);
-      p.router->dtype = DType::f32;
-      if (s_.n_shared_experts > 0)
-        p.mlp = mlp(name + ".mlp.shared_experts", s_.moe_intermediate_size * s_.n_shared_experts);
-      p.experts_gate_up = expert_stack(name + ".mlp", {"gate_proj", "up_proj"},
-                                       s_.moe_intermediate_size, s_.hidden_size);
-      p.experts_down =
-          expert_stack(name + ".mlp", {"down_proj"}, s_.hidden_size, s_.moe_intermediate_size);
-    }
+    if (p.is_moe) p.moe_index = model_.num_moe_layers++;
+    if (here) fill(name, p);
     model_.layers.push_back(p);
   }
-  void mtp() {
+  void mtp(bool here) {
     const std::string name = fmt::format("model.layers.{}", s_.num_hidden_layers);
     MtpParameters p;
-    p.embedding_norm = norm(name + ".enorm", s_.hidden_size);
-    p.hidden_norm = norm(name + ".hnorm", s_.hidden_size);
-    p.projection = matrix(name + ".eh_proj", s_.hidden_size, 2 * s_.hidden_size);
-    layer(s_.num_hidden_layers);
-    p.norm = norm(name + ".shared_head.norm", s_.hidden_size);
+    if (here) {
+      p.embedding_norm = norm(name + ".enorm", s_.hidden_size);
+      p.hidden_norm = norm(name + ".hnorm", s_.hidden_size);
+      p.projection = matrix(name + ".eh_proj", s_.hidden_size, 2 * s_.hidden_size);
+    }
+    layer(s_.num_hidden_layers, here);
+    if (here) p.norm = norm(name + ".shared_head.norm", s_.hidden_size);
     model_.mtp = p;
   }
   Parameter* embedding() {
@@ -111,6 +101,21 @@ class Builder {
   }
 
  private:
+  void fill(const std::string& name, LayerParameters& p) {
+    p.attention = attention(name);
+    if (!p.is_moe) {
+      p.mlp = mlp(name + ".mlp", s_.intermediate_size);
+    } else {
+      p.router = matrix(name + ".mlp.gate", s_.n_routed_experts, s_.hidden_size);
+      p.router->dtype = DType::f32;
+      if (s_.n_shared_experts > 0)
+        p.mlp = mlp(name + ".mlp.shared_experts", s_.moe_intermediate_size * s_.n_shared_experts);
+      p.experts_gate_up = expert_stack(name + ".mlp", {"gate_proj", "up_proj"},
+                                       s_.moe_intermediate_size, s_.hidden_size);
+      p.experts_down =
+          expert_stack(name + ".mlp", {"down_proj"}, s_.hidden_size, s_.moe_intermediate_size);
+    }
+  }
   Parameter* add(Parameter parameter) {
     model_.parameters.push_back(std::make_unique<Parameter>(std::move(parameter)));
     return model_.parameters.back().get();
@@ -121,19 +126,28 @@ class Builder {
 
 }  // namespace
 
-Model build_model(const ModelSettings& settings, LocalExperts experts, DType compute) {
+Model build_model(const ModelSettings& settings, LocalExperts experts, DType compute,
+                  const ModelPart& part) {
   Model model;
   model.settings = settings;
   model.experts = experts;
   model.compute = compute;
   Builder builder(model);
-  model.embedding = builder.embedding();
-  for (int64_t index = 0; index < settings.num_hidden_layers; ++index) builder.layer(index);
-  model.norm = builder.norm("model.norm", settings.hidden_size);
-  model.head = settings.tie_word_embeddings
-                   ? model.embedding
-                   : builder.matrix("lm_head", settings.vocab_size, settings.hidden_size);
-  if (settings.num_nextn_predict_layers > 0) builder.mtp();
+  const bool has_mtp = settings.num_nextn_predict_layers > 0;
+  const auto here = [&](int64_t layer) {
+    return part.layers.empty() || part.layers.at(static_cast<size_t>(layer));
+  };
+  if (part.embeds || (part.has_head && (has_mtp || settings.tie_word_embeddings)))
+    model.embedding = builder.embedding();
+  for (int64_t index = 0; index < settings.num_hidden_layers; ++index)
+    builder.layer(index, here(index));
+  if (part.has_head) {
+    model.norm = builder.norm("model.norm", settings.hidden_size);
+    model.head = settings.tie_word_embeddings
+                     ? model.embedding
+                     : builder.matrix("lm_head", settings.vocab_size, settings.hidden_size);
+  }
+  if (has_mtp) builder.mtp(here(settings.num_hidden_layers));
   return model;
 }
 

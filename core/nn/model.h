@@ -52,17 +52,26 @@ struct LocalExperts {
   int64_t count = 0;
 };
 
+// The part of the model that one pipeline position holds.
+struct ModelPart {
+  std::vector<bool> layers{};  // [num_layers]; empty: all
+  bool embeds = true;          // the first stage
+  bool has_head = true;        // the last one: final norm and head; with the MTP module's layer
+};
+
 struct Model {
   ModelSettings settings;
   LocalExperts experts;
   DType compute = DType::f32;
   std::vector<std::unique_ptr<Parameter>> parameters;  // in the order forward uses them
 
-  Parameter* embedding = nullptr;
-  std::vector<LayerParameters> layers;  // num_hidden_layers, then the MTP block if there is one
+  Parameter* embedding = nullptr;  // also with the head where that or the MTP module reads it
+  // num_hidden_layers, then the MTP block if there is one. Those of other positions have no
+  // parameters.
+  std::vector<LayerParameters> layers;
   Parameter* norm = nullptr;
-  Parameter* head = nullptr;  // the embedding itself if tied
-  std::optional<MtpParameters> mtp;
+  Parameter* head = nullptr;         // the embedding itself if tied
+  std::optional<MtpParameters> mtp;  // null pointers where another position has its layer
 
   int num_moe_layers = 0;  // rows of the selection bias
   int64_t num_layers() const { return static_cast<int64_t>(layers.size()); }
@@ -71,7 +80,8 @@ struct Model {
 
 // `compute` is the dtype of matrices and embedding; norms and the router are FP32 always.
 // REQUIRES: settings that passed the recipe's checks.
-Model build_model(const ModelSettings& settings, LocalExperts experts, DType compute);
+Model build_model(const ModelSettings& settings, LocalExperts experts, DType compute,
+                  const ModelPart& part = {});
 
 // Name of a MoE layer's selection bias: model.layers.{i}.mlp.gate.e_score_correction_bias.
 std::string selection_bias_name(const Model& model, int64_t layer);

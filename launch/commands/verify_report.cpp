@@ -45,11 +45,13 @@ bool VerifyReport::passed() const {
 
 std::string to_table(const VerifyReport& r) {
   std::string text = fmt::format(
-      "verify {}: {} rank{}, experts over {}, {}, combine wire {}, against one rank\n"
+      "verify {}: {} rank{}, pipeline {}, {}{}, experts over {}, {}, combine wire {}, against one "
+      "rank\n"
       "{} steps of {} sequences of {} tokens from {}, each from the same state\n"
       "routes: {} of {} choices differ from one rank's{}\n\n",
-      r.recipe, r.ranks, r.ranks == 1 ? "" : "s", r.expert, r.precision, r.combine_wire, r.steps,
-      r.sequences, r.sequence_length, r.data, r.flips, r.choices,
+      r.recipe, r.ranks, r.ranks == 1 ? "" : "s", r.pipeline, r.schedule,
+      r.pairs ? " in pairs" : "", r.expert, r.precision, r.combine_wire, r.steps, r.sequences,
+      r.sequence_length, r.data, r.flips, r.choices,
       r.flips > 0 ? ", and were replayed there" : "");
   text += fmt::format("{:<18} {:>9} {:>9}  {:<7} {}\n", "gate", "worst", "limit", "",
                       "what, and where it was worst");
@@ -82,11 +84,11 @@ std::string to_json(const VerifyReport& r) {
         fmt::format(R"({}{{"step":{},"loss":{},"reference_loss":{}}})", steps.empty() ? "" : ",",
                     step.step, number_json(step.loss), number_json(step.reference_loss));
   return fmt::format(
-      R"({{"kind":"verify","recipe":{},"ranks":{},"expert":{},"precision":{},"combine_wire":{},"data":{},"steps":{},)"
+      R"({{"kind":"verify","recipe":{},"ranks":{},"pipeline":{},"schedule":{},"pairs":{},"expert":{},"precision":{},"combine_wire":{},"data":{},"steps":{},)"
       R"("sequences":{},"sequence_length":{},"choices":{},"flips":{},"gates":[{}],"free_run":[{}],"passed":{}}})",
-      text_json(r.recipe), r.ranks, r.expert, text_json(r.precision), text_json(r.combine_wire),
-      text_json(r.data), r.steps, r.sequences, r.sequence_length, r.choices, r.flips, gates, steps,
-      r.passed());
+      text_json(r.recipe), r.ranks, r.pipeline, text_json(r.schedule), r.pairs, r.expert,
+      text_json(r.precision), text_json(r.combine_wire), text_json(r.data), r.steps, r.sequences,
+      r.sequence_length, r.choices, r.flips, gates, steps, r.passed());
 }
 
 }  // namespace strait

@@ -44,8 +44,9 @@ struct FreeStep {
 };
 
 struct VerifyReport {
-  std::string recipe, precision, combine_wire, data;
-  int64_t ranks = 1, expert = 1;
+  std::string recipe, precision, combine_wire, data, schedule;
+  int64_t ranks = 1, pipeline = 1, expert = 1;
+  bool pairs = false;
   int64_t steps = 0, sequences = 0, sequence_length = 0;
   int64_t choices = 0,
           flips = 0;  // of experts; a flip differs from one rank's choice and is replayed there

@@ -45,11 +45,12 @@ double largest_difference(std::span<const float> a, std::span<const float> b) {
 
 }  // namespace
 
-RouteRecord::RouteRecord(const Engine& engine, const EngineSettings& settings)
+RouteRecord::RouteRecord(const Engine& engine, const EngineSettings& settings, Rank rank)
     : tokens_(settings.micro_batch * settings.sequence_length),
       top_k_(settings.model.num_experts_per_tok),
       experts_(settings.model.n_routed_experts),
-      num_microbatches_(settings.num_microbatches) {
+      num_microbatches_(settings.num_microbatches),
+      rank_(rank.value) {
   for (const LayerParameters& layer : engine.model().layers) {
     moe_index_.push_back(layer.moe_index);
     num_moe_layers_ += layer.is_moe;
@@ -58,6 +59,7 @@ RouteRecord::RouteRecord(const Engine& engine, const EngineSettings& settings)
   ids_.resize(tokens * static_cast<size_t>(top_k_));
   logits_.resize(tokens * static_cast<size_t>(experts_));
   sums_.resize(tokens);
+  ranks_.resize(static_cast<size_t>(num_microbatches_ * num_moe_layers_), -1);
 }
 
 int64_t RouteRecord::block(int microbatch, int layer) const {
@@ -67,6 +69,7 @@ int64_t RouteRecord::block(int microbatch, int layer) const {
 void RouteRecord::watch(Engine& engine) {
   engine.watch_routes([this](const Engine::RouteView& route) {
     const int64_t at = block(route.microbatch, route.layer);
+    ranks_[static_cast<size_t>(at)] = rank_;
     std::ranges::copy(route.ids_TK.span<int32_t>(), ids_.begin() + at * tokens_ * top_k_);
     std::ranges::copy(route.logits_TE.span<float>(), logits_.begin() + at * tokens_ * experts_);
   });
@@ -81,14 +84,29 @@ std::vector<RouteRecord> RouteRecord::gather(const Channel& channel) const {
   auto ids = gather_values(channel, ids_);
   auto logits = gather_values(channel, logits_);
   auto sums = gather_values(channel, sums_);
+  auto ranks = gather_values(channel, ranks_);
   std::vector<RouteRecord> records;
   for (size_t rank = 0; rank < ids.size(); ++rank) {
     RouteRecord& record = records.emplace_back(*this);
     record.ids_ = std::move(ids[rank]);
     record.logits_ = std::move(logits[rank]);
     record.sums_ = std::move(sums[rank]);
+    record.ranks_ = std::move(ranks[rank]);
   }
   return records;
+}
+
+void RouteRecord::add(const RouteRecord& other) {
+  const auto take = [](auto& mine, const auto& theirs, int64_t block, int64_t size) {
+    std::copy_n(theirs.begin() + block * size, size, mine.begin() + block * size);
+  };
+  for (int64_t block = 0; block < static_cast<int64_t>(ranks_.size()); ++block) {
+    if (other.rank_of(block) < 0) continue;
+    ranks_[static_cast<size_t>(block)] = other.rank_of(block);
+    take(ids_, other.ids_, block, tokens_ * top_k_);
+    take(logits_, other.logits_, block, tokens_ * experts_);
+    take(sums_, other.sums_, block, tokens_);
+  }
 }
 
 RouteReplay::RouteReplay(Engine& reference, const EngineSettings& settings, RouteGates gates)
@@ -106,8 +124,10 @@ void RouteReplay::expect(std::vector<RouteRecord> records, int64_t num_microbatc
 }
 
 std::string RouteReplay::place(int microbatch, int layer, int64_t token) const {
+  const RouteRecord& record = records_[static_cast<size_t>(microbatch / num_microbatches_)];
+  const auto of_record = static_cast<int>(microbatch % num_microbatches_);
   return fmt::format("layer {}, rank {}, step {}, micro-batch {}, token {}", layer,
-                     microbatch / num_microbatches_, step_, microbatch % num_microbatches_, token);
+                     record.rank_of(record.block(of_record, layer)), step_, of_record, token);
 }
 
 // The choices that a record's logits give here, under the reference's bias.

@@ -16,10 +16,11 @@
 
 namespace strait {
 
-// The routes of one rank's step, in the order [M, L, T].
+// The routes of one rank's step, in the order [M, L, T]: of the layers it holds for the
+// micro-batch.
 class RouteRecord {
  public:
-  RouteRecord(const Engine& engine, const EngineSettings& settings);
+  RouteRecord(const Engine& engine, const EngineSettings& settings, Rank rank);
 
   void watch(Engine& engine);  // records every step of the engine from now on; must outlive it or
                                // be replaced
@@ -32,6 +33,9 @@ class RouteRecord {
   std::span<const uint64_t> sums(int64_t block) const {
     return part(sums_, block, tokens_);
   }  // a hash per token
+
+  int rank_of(int64_t block) const { return ranks_[static_cast<size_t>(block)]; }  // that ran it
+  void add(const RouteRecord& other);  // the blocks that `other` ran
 
   // The records of all ranks, on position 0 of the channel; empty elsewhere. Collective.
   std::vector<RouteRecord> gather(const Channel& channel) const;
@@ -47,6 +51,8 @@ class RouteRecord {
   std::vector<int32_t> ids_;
   std::vector<float> logits_;
   std::vector<uint64_t> sums_;
+  int32_t rank_;
+  std::vector<int32_t> ranks_;  // by block; -1: not run here
 };
 
 struct RouteGates {

@@ -11,6 +11,7 @@
 #include "launch/commands/verify_tensors.h"
 #include "launch/commands/verify_windows.h"
 #include "launch/engine/engine_settings.h"
+#include "launch/plan/stage_cut.h"
 #include "launch/trainer/agree.h"
 #include "optim/learning_rate.h"
 #include "parallel/comm/exchange.h"
@@ -119,8 +120,8 @@ Verifier::Verifier(const Recipe& recipe, const VerifyPlan& plan, Comm& comm)
       channel_(comm.channel(LinkLane::host, comm.world())) {
   together(comm_, [&] {
     check_layout(recipe_, comm_.size());
-    mesh_ = Mesh(comm_.size(), 1, static_cast<int>(recipe_.parallel.expert), comm_.nodes());
-    settings_ = engine_settings(recipe_, mesh_, threads_of_rank(recipe_, comm_));
+    mesh_ = mesh_of(recipe_, comm_);
+    settings_ = training_settings(recipe_, mesh_, threads_of_rank(recipe_, comm_));
     const int threads = recipe_.train.threads > 0 ? static_cast<int>(recipe_.train.threads)
                                                   : default_num_threads(1);
     reference_settings_ = engine_settings(recipe_, Mesh(1, 1, 1), threads);
@@ -131,8 +132,11 @@ Verifier::Verifier(const Recipe& recipe, const VerifyPlan& plan, Comm& comm)
              .precision = recipe_.train.precision,
              .combine_wire = narrow_wire ? "bf16" : "fp32",
              .data = first_ ? windows_->source() : "",
+             .schedule = recipe_.parallel.schedule,
              .ranks = comm_.size(),
+             .pipeline = recipe_.parallel.pipeline,
              .expert = recipe_.parallel.expert,
+             .pairs = recipe_.parallel.pairs,
              .steps = plan_.steps,
              .sequences = recipe_.train.global_batch,
              .sequence_length = recipe_.train.sequence_length,
@@ -199,7 +203,7 @@ VerifyReport Verifier::run() {
 void Verifier::compare_steps() {
   layout_ = new_layout();
   reference_ = new_reference();
-  record_ = std::make_unique<RouteRecord>(*layout_, settings_);
+  record_ = std::make_unique<RouteRecord>(*layout_, settings_, comm_.rank());
   record_->watch(*layout_);
   if (first_) {
     replay_ = std::make_unique<RouteReplay>(
@@ -258,9 +262,11 @@ void Verifier::layout_step(int64_t step, const std::vector<int32_t>& windows) {
   std::vector<RouteRecord> records = record_->gather(channel_);
   if (!first_) return;
   std::vector<RouteRecord> ordered;
-  const DataGroup data = mesh_.data(comm_.rank());
-  for (const Rank rank : data.ranks())
-    ordered.push_back(std::move(records[static_cast<size_t>(rank.value)]));
+  for (int column = 0; column < mesh_.data_size(); ++column) {
+    RouteRecord& record = ordered.emplace_back(std::move(records[static_cast<size_t>(column)]));
+    for (int rank = column + mesh_.data_size(); rank < mesh_.size(); rank += mesh_.data_size())
+      record.add(records[static_cast<size_t>(rank)]);
+  }
   replay_->expect(std::move(ordered), settings_.num_microbatches, step + 1);
 }
 

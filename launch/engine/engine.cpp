@@ -5,9 +5,10 @@
 
 #include "core/ops/elementwise.h"
 #include "launch/engine/engine_layer.h"
+#include "launch/engine/step_layout.h"
 #include "optim/shard_update.h"
 #include "parallel/expert/expected_route.h"
-#include "parallel/pipeline/schedules.h"
+#include "parallel/program/validate.h"
 
 namespace strait {
 namespace {
@@ -46,25 +47,42 @@ Engine::Engine(const EngineSettings& settings, const Mesh& mesh, Rank rank, Comm
   const MeshPosition position = mesh_.position_of(rank);
   const int64_t experts = settings_.model.n_routed_experts;
   const int64_t experts_here = experts / mesh_.expert_size();
-  model_ = build_model(settings_.model, {position.expert * experts_here, experts_here},
-                       settings_.compute);
-  if (!settings_.training)
-    for (const auto& parameter : model_.parameters)
-      parameter->packed = PackedWeight(Orientation::forward);
-  buckets_ = build_buckets(
-      *ctx_, model_,
-      {.data = place_in(mesh_.data(rank)),
-       .expert = place_in(mesh_.replicas(rank)),
-       .moments = settings_.optimizer.moments_dtype == "bf16" ? DType::bf16 : DType::f32,
-       .training = settings_.training});
   const bool two_tier =
       is_two_tier(settings_.exchange, mesh_.expert_size(), mesh_.expert_ranks_per_node());
   links_ = expert_links(mesh_, rank, comm_, two_tier, settings_.exchange_chunks);
+  StepLayout layout =
+      step_layout(settings_, mesh_, links_.num_nodes() > 1 ? Lane::far : Lane::near);
+  schedule_ = std::move(layout.schedule);
+  step_shape_ = std::move(layout.shape);
+  const ModelPart& part = layout.parts[static_cast<size_t>(position.pipeline)];
+  model_ = build_model(settings_.model, {position.expert * experts_here, experts_here},
+                       settings_.compute, part);
+  if (!settings_.training)
+    for (const auto& parameter : model_.parameters)
+      parameter->packed = PackedWeight(Orientation::forward);
+  const std::map<std::string, Group> shared =
+      shared_groups(step_shape_, mesh_, rank, group_parameters(model_, part));
+  ShardOptions shards{
+      .data = place_in(mesh_.data(rank)),
+      .expert = place_in(mesh_.replicas(rank)),
+      .part = part,
+      .moments = settings_.optimizer.moments_dtype == "bf16" ? DType::bf16 : DType::f32,
+      .training = settings_.training};
+  for (const auto& [name, group] : shared) shards.shared[name] = place_in(group);
+  buckets_ = build_buckets(*ctx_, model_, shards);
   if (comm_ != nullptr) {
-    data_channel_ = comm_->channel(LinkLane::shard, mesh_.data(rank));
-    replica_channel_ = comm_->channel(LinkLane::shard, mesh_.replicas(rank));
     world_channel_ = comm_->channel(LinkLane::shard, mesh_.world(rank));
-    step_shape_.exchange_lane = links_.num_nodes() > 1 ? Lane::far : Lane::near;
+    pipe_channel_ = comm_->channel(LinkLane::pipe, mesh_.pipeline(rank));
+    pipe_ctx_ = ctx_->for_other_thread();
+    const Channel data = comm_->channel(LinkLane::shard, mesh_.data(rank));
+    const Channel replicas = comm_->channel(LinkLane::shard, mesh_.replicas(rank));
+    for (const Bucket& bucket : buckets_) {
+      const auto found = shared.find(bucket.name);
+      bucket_channels_.push_back(found != shared.end()
+                                     ? comm_->channel(LinkLane::shard, found->second)
+                                 : bucket.replicas == Replicas::expert ? replicas
+                                                                       : data);
+    }
   }
   layer_context_ = layer_context(settings_, *ctx_, model_);
   layer_context_.sequences_of_step = windows_per_step() * mesh_.data_size();
@@ -78,8 +96,11 @@ Engine::Engine(const EngineSettings& settings, const Mesh& mesh, Rank rank, Comm
   sums_.assign(kNumSlots, 0);
   totals_.expert_counts.assign(bias_.size(), 0);
 
-  lower_programs();
-  layers_.resize(model_.layers.size());
+  find_crossings();
+  lower_programs(step_shape_, position.pipeline);
+  crossings_ = std::make_unique<Crossings>();
+  microbatches_.resize(static_cast<size_t>(settings_.num_microbatches));
+  for (Microbatch& microbatch : microbatches_) microbatch.layers.resize(model_.layers.size());
 }
 
 RoutedRows Engine::even_load() const {
@@ -96,28 +117,21 @@ RoutedRows Engine::even_load() const {
           .pairs_here = tokens * route.top_k};
 }
 
-void Engine::lower_programs() {
-  for (const LayerParameters& layer : model_.layers)
-    step_shape_.layer_is_moe.push_back(layer.is_moe);
-  step_shape_.num_hidden_layers = static_cast<int>(settings_.model.num_hidden_layers);
-  step_shape_.has_shared_experts = settings_.model.n_shared_experts > 0;
-  step_shape_.stages = {
-      {.end_layer = static_cast<int>(model_.layers.size()), .embeds = true, .has_head = true}};
-  // On one position the last layer of each bucket says all: backward reaches the others earlier.
-  std::vector<BucketShape>& shapes = step_shape_.buckets.emplace_back();
-  for (const Bucket& bucket : buckets_)
-    shapes.push_back({.layers = {bucket.last_layer}, .name = std::to_string(shapes.size())});
-  step_shape_.exchanges = mesh_.expert_size() > 1;
-  step_shape_.microbatch_rows = settings_.micro_batch * settings_.sequence_length;
-  step_shape_.exchange_capacity_rows = step_shape_.microbatch_rows * mesh_.expert_size();
-
-  const Schedule schedule =
-      schedule_1f1b({.microbatches = static_cast<int>(settings_.num_microbatches)});
-  first_step_ = lower_step(step_shape_, schedule, false).front();
-  later_step_ = lower_step(step_shape_, schedule, true).front();
-  settle_ = lower_settle(step_shape_).front();
-  load_ = lower_load(step_shape_).front();
-  evaluation_ = lower_evaluation(step_shape_, schedule).front();
+// All positions' programs, because only together can they be proven.
+void Engine::lower_programs(const StepShape& shape, int position) {
+  const auto mine = [position](std::vector<Program> programs) {
+    return std::move(programs[static_cast<size_t>(position)]);
+  };
+  const auto proven = [&](bool with_boundary) {
+    std::vector<Program> programs = lower_step(shape, schedule_, with_boundary);
+    require_proven(shape, schedule_, programs, with_boundary);
+    return programs;
+  };
+  first_step_ = mine(proven(false));
+  later_step_ = mine(proven(true));
+  settle_ = mine(lower_settle(shape));
+  load_ = mine(lower_load(shape));
+  evaluation_ = mine(lower_evaluation(shape, schedule_));
 }
 
 Engine::~Engine() = default;
@@ -203,12 +217,9 @@ Engine::Evaluation Engine::evaluate(const std::vector<int32_t>& windows) {
   }
   sums_ = saved;
   // What a training step's backward lets go of.
-  embed_segment_.reset();
-  embedded_ = {};
-  main_head_ = {};
-  mtp_head_ = {};
-  mtp_input_ = {};
-  targets_ = mtp_targets_ = next_ids_ = {};
+  Microbatch done;
+  done.layers.resize(model_.layers.size());
+  microbatches_.front() = std::move(done);
   return result;
 }
 
@@ -240,7 +251,7 @@ void Engine::compute(const Task& task) {
 OperationPtr Engine::transfer(const Task& task) {
   if (comm_ == nullptr && task_watcher_) task_watcher_(task);
   const auto exchange = [&]() -> ExpertExchange& {
-    return *layers_[static_cast<size_t>(task.layer)].exchange;
+    return *layer_of(task.microbatch, task.layer).exchange;
   };
   switch (task.kind) {
     case Kind::commit:
@@ -253,6 +264,10 @@ OperationPtr Engine::transfer(const Task& task) {
       return task.pass == Pass::forward ? exchange().dispatch() : exchange().dispatch_inverse();
     case Kind::combine:
       return task.pass == Pass::forward ? exchange().combine() : exchange().combine_inverse();
+    case Kind::send:
+    case Kind::receive:
+    case Kind::swap:
+      return cross(task);
     default:
       STRAIT_CHECK(false, to_string(task) + " is not a transfer");
   }

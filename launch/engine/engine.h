@@ -1,5 +1,5 @@
-// launch/engine/engine.h: one rank's model, shards and programs: runs training steps and
-// evaluations.
+// launch/engine/engine.h: one rank's part of the model, its shards and programs: runs training
+// steps and evaluations.
 //
 // The engine binds the kinds of a program to functions. It knows no files and no command line: the
 // trainer, verify and the tests hand it token windows and read or set its state. Called from one
@@ -38,6 +38,10 @@ struct EngineSettings {
   int64_t sequence_length = 0;
   int64_t micro_batch = 1;          // sequences
   int64_t num_microbatches = 1;     // of this rank in one step
+  std::string schedule = "1f1b";    // as parallel.schedule; positions are those of the mesh
+  int64_t chunks = 0;               // as parallel.chunks
+  bool pairs = false;               // as parallel.pairs
+  std::vector<StageLayers> stages;  // one per stage of the schedule; empty: one has all layers
   int64_t head_chunk_tokens = 512;  // whose logits exist at once
   int num_threads = 1;
   bool training = true;
@@ -125,7 +129,7 @@ class Engine {
     sums_watcher_ = std::move(watcher);
   }
 
-  // Of each MoE layer, what the exchanges of the micro-batch carried that took the most memory.
+  // Of each MoE layer, what the exchanges carried when the most memory was taken.
   const std::vector<RoutedRows>& loads_at_peak() const { return loads_at_peak_; }
   // On `meta`: what they carry, of each MoE layer. Without it, what even routing makes of it.
   void expect_loads(const std::vector<RoutedRows>& loads) { loads_ = loads; }
@@ -146,7 +150,9 @@ class Engine {
 
  private:
   struct Layer;
-  void lower_programs();
+  struct Microbatch;
+  class Crossings;
+  void lower_programs(const StepShape& shape, int position);
   void run(const Program& program);
   void compute(const Task& task);
   OperationPtr transfer(const Task& task);
@@ -157,21 +163,29 @@ class Engine {
   void mlp_task(const Task& task);
   void experts_task(const Task& task);
   void head(const Task& task);
-  Tensor finish_layer(int layer, int microbatch);
-  void begin_layer_backward(int layer, Tensor d_out);
+  // `ctx`: of the thread that calls.
+  Tensor finish_layer(Context& ctx, int layer, int microbatch);
+  void begin_layer_backward(Context& ctx, int layer, int microbatch, Tensor d_out);
+  std::vector<int32_t> ids_of(int microbatch, int64_t offset) const;
+  Tensor tokens(std::vector<int32_t> ids);
+  Layer& layer_of(int microbatch, int layer);
   bool is_mtp(int layer) const {
     return layer == static_cast<int>(model_.settings.num_hidden_layers);
   }
-  bool is_last_hidden(int layer) const {
-    return layer + 1 == static_cast<int>(model_.settings.num_hidden_layers);
-  }
+
+  // engine_messages.cpp
+  void find_crossings();
+  bool arrives(int microbatch, int layer) const;  // its input, from another position
+  Tensor hidden_before(int layer, int microbatch);
+  void pass_gradient(int layer, int microbatch, Tensor d_hidden);
+  OperationPtr cross(const Task& task);
 
   RoutedRows even_load() const;
 
   // engine_watch.cpp
   void note_loads_at_peak();
   void show_route(const Task& task, const AttentionPhase& phase);
-  void add_expert_sums(int layer, int microbatch, Tensor& hidden);
+  void add_expert_sums(Context& ctx, int layer, int microbatch, Tensor& hidden);
 
   // engine_boundary.cpp
   void gradient_norm();
@@ -187,27 +201,27 @@ class Engine {
   Mesh mesh_;
   Comm* comm_ = nullptr;
   ExpertLinks links_;
-  std::optional<Channel> data_channel_, replica_channel_, world_channel_;
+  std::optional<Channel> world_channel_, pipe_channel_;
+  std::vector<Channel> bucket_channels_;  // none without a Comm
   std::unique_ptr<Context> ctx_;
+  std::unique_ptr<Context> pipe_ctx_;  // the communication thread's
   Model model_;
   std::vector<Bucket> buckets_;
   LayerContext layer_context_;
+  Schedule schedule_;
   StepShape step_shape_;
+  std::vector<std::vector<bool>> arrives_;  // [copy][layer]
   Program first_step_, later_step_, settle_, load_, evaluation_;
 
-  // The micro-batch in flight.
+  // The micro-batches of the step; several may be in flight.
   const std::vector<int32_t>* windows_ = nullptr;
-  std::unique_ptr<Segment> embed_segment_;
-  Var embedded_;
-  std::vector<Layer> layers_;
-  HeadPhase main_head_, mtp_head_;
-  MtpInputPhase mtp_input_;
-  Tensor next_ids_, targets_, mtp_targets_;
-  Tensor d_hidden_, d_normed_from_mtp_;
+  std::vector<Microbatch> microbatches_;
+  std::unique_ptr<Crossings> crossings_;
 
   // The step.
   double learning_rate_ = 0;
   bool waiting_to_commit_ = false;
+  bool agreed_ = false;  // commit has run, finish_commit has not
   bool stop_requested_ = false;
   int64_t committed_steps_ = 0;
   std::vector<float> bias_;

@@ -1,6 +1,7 @@
 // launch/engine/engine_boundary.cpp: the step's boundary: norm, commit, update, weights.
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "core/ops/elementwise.h"
 #include "launch/engine/engine_layer.h"
@@ -30,7 +31,7 @@ Tensor own_gradients(const Bucket& bucket) {
 OperationPtr Engine::reduce_gradients(int index) {
   Bucket& bucket = buckets_[static_cast<size_t>(index)];
   if (bucket.bounds.size() == 2) return nullptr;
-  const Channel& channel = bucket.replicas == Replicas::expert ? *replica_channel_ : *data_channel_;
+  const Channel& channel = bucket_channels_[static_cast<size_t>(index)];
   const auto all = bucket.gradients.span<float>();
   const std::vector<int64_t> counts = shard_sizes(bucket, 1);
   return reduce_scatter_sum(channel, {.send = all,
@@ -40,6 +41,7 @@ OperationPtr Engine::reduce_gradients(int index) {
 }
 
 void Engine::gradient_norm() {
+  agreed_ = true;
   sums_[kSquares] = 0;
   for (const Bucket& bucket : buckets_)
     sums_[kSquares] += sum_of_squares(*ctx_, own_gradients(bucket));
@@ -106,7 +108,7 @@ void Engine::finish_commit() {
 }
 
 void Engine::update(int index) {
-  if (index == 0) finish_commit();
+  if (std::exchange(agreed_, false)) finish_commit();
   Bucket& bucket = buckets_[static_cast<size_t>(index)];
   const OptimizerSettings& o = settings_.optimizer;
   const auto step = static_cast<double>(committed_steps_);
@@ -149,7 +151,7 @@ void Engine::update_selection_bias() {
 OperationPtr Engine::gather_weights(int index) {
   Bucket& bucket = buckets_[static_cast<size_t>(index)];
   if (bucket.bounds.size() == 2) return nullptr;
-  const Channel& channel = bucket.replicas == Replicas::expert ? *replica_channel_ : *data_channel_;
+  const Channel& channel = bucket_channels_[static_cast<size_t>(index)];
   const std::vector<int64_t> bytes =
       shard_sizes(bucket, static_cast<int64_t>(size_of(bucket.dtype)));
   return all_gather(channel,

@@ -6,6 +6,11 @@
 
 namespace strait {
 
+Mesh mesh_of(const Recipe& recipe, const Comm& comm) {
+  return {comm.size(), static_cast<int>(recipe.parallel.pipeline),
+          static_cast<int>(recipe.parallel.expert), comm.nodes()};
+}
+
 EngineSettings engine_settings(const Recipe& recipe, const Mesh& mesh, int num_threads) {
   const TrainSettings& train = recipe.train;
   const auto recomputes = [&](const char* what) {

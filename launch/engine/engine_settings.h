@@ -6,7 +6,11 @@
 
 namespace strait {
 
-// REQUIRES: check_layout(recipe, mesh.size()) has passed. `num_threads` 0: one.
+// Where the ranks sit. Errors: as Mesh.
+Mesh mesh_of(const Recipe& recipe, const Comm& comm);
+
+// But for the schedule and its stages (launch/plan/stage_cut.h). REQUIRES: check_layout(recipe,
+// mesh.size()) has passed. `num_threads` 0: one.
 EngineSettings engine_settings(const Recipe& recipe, const Mesh& mesh, int num_threads);
 
 // Compute threads of this rank: the recipe's, or the cores this process may use divided by the

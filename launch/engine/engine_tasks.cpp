@@ -19,73 +19,77 @@ std::vector<int32_t> with_rows(std::vector<int32_t> ids) {
 
 }  // namespace
 
-void Engine::embed(const Task& task) {
-  if (task.pass == Pass::input_gradient) {
-    embed_segment_->backward({{embedded_, std::exchange(d_hidden_, {})}});
-    embed_segment_.reset();
-    embedded_ = {};
-    targets_ = mtp_targets_ = next_ids_ = {};
-    note_loads_at_peak();
-    return;
-  }
+Engine::Layer& Engine::layer_of(int microbatch, int layer) {
+  auto& slot = microbatches_[static_cast<size_t>(microbatch)].layers[static_cast<size_t>(layer)];
+  STRAIT_CHECK(slot != nullptr, "the layer is not in flight");
+  return *slot;
+}
+
+// Tokens [offset, offset + length) of each of a micro-batch's windows; on `meta` any.
+std::vector<int32_t> Engine::ids_of(int microbatch, int64_t offset) const {
   const int64_t length = settings_.sequence_length, count = settings_.micro_batch;
-  std::vector<int32_t> ids, next, after_next;
+  std::vector<int32_t> ids;
   for (int64_t sequence = 0; sequence < count && ctx_->device() == Device::cpu; ++sequence) {
     const int32_t* window =
-        windows_->data() + (task.microbatch * count + sequence) * window_tokens();
+        windows_->data() + (microbatch * count + sequence) * window_tokens() + offset;
     ids.insert(ids.end(), window, window + length);
-    next.insert(next.end(), window + 1, window + 1 + length);
-    if (model_.has_mtp()) after_next.insert(after_next.end(), window + 2, window + 2 + length);
   }
-  const auto tokens = [&](std::vector<int32_t> values) {
-    values.resize(static_cast<size_t>(count * length));
-    return tensor_of(*ctx_, std::span<const int32_t>(values), Purpose::data);
-  };
-  targets_ = tokens(next);
-  sums_[kTargets] += static_cast<double>(
-      std::count_if(next.begin(), next.end(), [](int32_t t) { return t >= 0; }));
-  if (model_.has_mtp()) {
-    mtp_targets_ = tokens(after_next);
-    sums_[kMtpTargets] += static_cast<double>(
-        std::count_if(after_next.begin(), after_next.end(), [](int32_t t) { return t >= 0; }));
-    next_ids_ = tokens(with_rows(next));
+  return ids;
+}
+
+Tensor Engine::tokens(std::vector<int32_t> ids) {
+  ids.resize(static_cast<size_t>(settings_.micro_batch * settings_.sequence_length));
+  return tensor_of(*ctx_, std::span<const int32_t>(ids), Purpose::data);
+}
+
+void Engine::embed(const Task& task) {
+  Microbatch& mine = microbatches_[static_cast<size_t>(task.microbatch)];
+  if (task.pass == Pass::input_gradient) {
+    mine.embed_segment->backward({{mine.embedded, std::exchange(mine.d_embedded, {})}});
+    mine.embed_segment.reset();
+    mine.embedded = {};
+    return;
   }
-  embed_segment_ = std::make_unique<Segment>(*ctx_, layer_context_.mode, settings_.recompute);
-  embedded_ = embedding(*embed_segment_, tokens(with_rows(ids)), *model_.embedding);
+  mine.embed_segment = std::make_unique<Segment>(*ctx_, layer_context_.mode, settings_.recompute);
+  mine.embedded = embedding(*mine.embed_segment, tokens(with_rows(ids_of(task.microbatch, 0))),
+                            *model_.embedding);
 }
 
 // The layer's output: residual + MLP or shared experts + routed experts.
-Tensor Engine::finish_layer(int index, int microbatch) {
+Tensor Engine::finish_layer(Context& ctx, int index, int microbatch) {
   if (layer_end_watcher_) layer_end_watcher_(index, Pass::forward, true);
-  Layer& layer = layers_[static_cast<size_t>(index)];
+  Layer& layer = layer_of(microbatch, index);
   const Tensor& residual = layer.attention.residual.get();
-  Tensor hidden = ctx_->empty(residual.shape(), DType::f32, Purpose::activations);
-  cast(*ctx_, residual, hidden);
+  Tensor hidden = ctx.empty(residual.shape(), DType::f32, Purpose::activations);
+  cast(ctx, residual, hidden);
   if (layer.mlp.segment) {
-    add(*ctx_, layer.mlp.y.get(), hidden);
+    add(ctx, layer.mlp.y.get(), hidden);
     layer.mlp.y.value.reset();
   }
-  if (layer.exchange) add_expert_sums(index, microbatch, hidden);
+  if (layer.exchange) add_expert_sums(ctx, index, microbatch, hidden);
   layer.attention.segment->finish_forward();
-  if (layer_context_.mode == Mode::inference) layer = {};
+  if (layer_context_.mode == Mode::inference)
+    microbatches_[static_cast<size_t>(microbatch)].layers[static_cast<size_t>(index)].reset();
   if (layer_end_watcher_) layer_end_watcher_(index, Pass::forward, false);
   return hidden;
 }
 
 void Engine::attention_task(const Task& task) {
   const int index = task.layer;
-  Layer& layer = layers_[static_cast<size_t>(index)];
-  const LayerParameters& parameters = model_.layers[static_cast<size_t>(index)];
+  Microbatch& mine = microbatches_[static_cast<size_t>(task.microbatch)];
+  auto& slot = mine.layers[static_cast<size_t>(index)];
   if (task.pass == Pass::weight_gradient) {
-    layer.attention.segment->weight_gradients();
+    slot->attention.segment->weight_gradients();
     if (is_mtp(index)) {
-      mtp_input_.segment->weight_gradients();
-      mtp_input_ = {};
+      mine.mtp_input.segment->weight_gradients();
+      mine.mtp_input = {};
     }
-    layer = {};
+    slot.reset();
+    note_loads_at_peak();
     return;
   }
   if (task.pass == Pass::input_gradient) {
+    Layer& layer = *slot;
     std::vector<Tensor> d_x;
     if (layer.d_x.defined()) d_x.push_back(std::exchange(layer.d_x, {}));
     Tensor d_weights;
@@ -97,25 +101,30 @@ void Engine::attention_task(const Task& task) {
     Tensor d_hidden = attention_input_gradient(layer.attention, std::exchange(layer.d_out, {}),
                                                std::move(d_x), d_weights);
     if (is_mtp(index)) {
-      d_normed_from_mtp_ = mtp_input_gradient(mtp_input_, d_hidden);
+      mine.d_normed_from_mtp = mtp_input_gradient(mine.mtp_input, d_hidden);
     } else if (index > 0) {
-      begin_layer_backward(index - 1, d_hidden);
+      pass_gradient(index, task.microbatch, std::move(d_hidden));
     } else {
-      d_hidden_ = d_hidden;
+      mine.d_embedded = d_hidden;
     }
     return;
   }
+  const LayerParameters& parameters = model_.layers[static_cast<size_t>(index)];
   Tensor hidden;
   if (is_mtp(index)) {
-    mtp_input_ = mtp_input_forward(layer_context_, main_head_.normed.value, next_ids_);
-    main_head_.segment->finish_forward();
-    hidden = mtp_input_.hidden.get();
-    mtp_input_.hidden.value.reset();
+    mine.mtp_input = mtp_input_forward(layer_context_, mine.main_head.normed.value,
+                                       tokens(with_rows(ids_of(task.microbatch, 1))));
+    mine.main_head.segment->finish_forward();
+    hidden = mine.mtp_input.hidden.get();
+    mine.mtp_input.hidden.value.reset();
+  } else if (index > 0) {
+    hidden = hidden_before(index, task.microbatch);
   } else {
-    hidden = index == 0 ? embedded_.get() : finish_layer(index - 1, task.microbatch);
-    if (index == 0) embedded_.value.reset();
+    hidden = mine.embedded.get();
+    mine.embedded.value.reset();
   }
-  layer = {};
+  slot = std::make_unique<Layer>();
+  Layer& layer = *slot;
   const int64_t experts = settings_.model.n_routed_experts;
   Tensor bias;
   if (parameters.is_moe) bias = bias_tensor_.slice_rows(parameters.moe_index, 1).view({experts});
@@ -137,16 +146,16 @@ void Engine::attention_task(const Task& task) {
       layer.attention.x.value, layer.attention.expert_ids, layer.attention.gate_weights.get());
 }
 
-void Engine::begin_layer_backward(int index, Tensor d_out) {
+void Engine::begin_layer_backward(Context& ctx, int index, int microbatch, Tensor d_out) {
   if (layer_end_watcher_) layer_end_watcher_(index, Pass::input_gradient, true);
-  Layer& layer = layers_[static_cast<size_t>(index)];
+  Layer& layer = layer_of(microbatch, index);
   layer.d_out = std::move(d_out);
-  if (layer.exchange) layer.exchange->pack_gradient(layer.d_out);
+  if (layer.exchange) layer.exchange->pack_gradient(ctx, layer.d_out);
   if (layer_end_watcher_) layer_end_watcher_(index, Pass::input_gradient, false);
 }
 
 void Engine::mlp_task(const Task& task) {
-  Layer& layer = layers_[static_cast<size_t>(task.layer)];
+  Layer& layer = layer_of(task.microbatch, task.layer);
   const MlpParameters& parameters = model_.layers[static_cast<size_t>(task.layer)].mlp;
   if (task.pass == Pass::forward) {
     layer.mlp = mlp_forward(layer_context_, parameters, layer.attention.x.value);
@@ -158,7 +167,7 @@ void Engine::mlp_task(const Task& task) {
 }
 
 void Engine::experts_task(const Task& task) {
-  Layer& layer = layers_[static_cast<size_t>(task.layer)];
+  Layer& layer = layer_of(task.microbatch, task.layer);
   if (task.pass == Pass::forward) {
     const LayerParameters& parameters = model_.layers[static_cast<size_t>(task.layer)];
     const ExpertBatch batch = layer.exchange->arrived();
@@ -177,18 +186,22 @@ void Engine::experts_task(const Task& task) {
 
 void Engine::head(const Task& task) {
   const bool mtp = is_mtp(task.layer);
-  HeadPhase& phase = mtp ? mtp_head_ : main_head_;
+  Microbatch& mine = microbatches_[static_cast<size_t>(task.microbatch)];
+  HeadPhase& phase = mtp ? mine.mtp_head : mine.main_head;
   if (task.pass == Pass::input_gradient) {
     Tensor d_hidden =
-        head_input_gradient(phase, mtp ? Tensor{} : std::exchange(d_normed_from_mtp_, {}));
+        head_input_gradient(phase, mtp ? Tensor{} : std::exchange(mine.d_normed_from_mtp, {}));
     phase = {};
-    begin_layer_backward(task.layer, d_hidden);
+    pass_gradient(task.layer + 1, task.microbatch, std::move(d_hidden));
     return;
   }
   const double sequences = static_cast<double>(layer_context_.sequences_of_step);
   const double weight = mtp ? settings_.mtp.loss_weight : 1.0;
   const double scale = weight / (sequences * static_cast<double>(settings_.sequence_length));
-  Objective objective = next_token_objective(mtp ? mtp_targets_ : targets_);
+  const std::vector<int32_t> targets = ids_of(task.microbatch, mtp ? 2 : 1);
+  sums_[mtp ? kMtpTargets : kTargets] +=
+      static_cast<double>(std::ranges::count_if(targets, [](int32_t t) { return t >= 0; }));
+  Objective objective = next_token_objective(tokens(targets));
   if (!mtp && logits_watcher_ && layer_context_.mode == Mode::inference) {
     objective = [this, inner = std::move(objective)](Context& ctx, Tensor& logits, int64_t first,
                                                      double gradient_scale, Tensor& nll) {
@@ -197,7 +210,7 @@ void Engine::head(const Task& task) {
     };
   }
   phase = head_forward(layer_context_, mtp ? *model_.mtp->norm : *model_.norm, *model_.head,
-                       finish_layer(task.layer, task.microbatch), objective, scale);
+                       hidden_before(task.layer + 1, task.microbatch), objective, scale);
   if (ctx_->device() == Device::cpu)
     for (const float nll : phase.nll.span<float>()) sums_[mtp ? kMtpNll : kNll] += nll;
   if (mtp || !model_.has_mtp()) phase.segment->finish_forward();

@@ -22,13 +22,13 @@ void Engine::show_route(const Task& task, const AttentionPhase& phase) {
                   .weights_TK = phase.gate_weights.get()});
 }
 
-void Engine::add_expert_sums(int index, int microbatch, Tensor& hidden) {
-  ExpertExchange& exchange = *layers_[static_cast<size_t>(index)].exchange;
-  if (!sums_watcher_) return exchange.add_sums(hidden);
-  Tensor sums = ctx_->zeros(hidden.shape(), DType::f32, Purpose::workspace);
-  exchange.add_sums(sums);
+void Engine::add_expert_sums(Context& ctx, int index, int microbatch, Tensor& hidden) {
+  ExpertExchange& exchange = *layer_of(microbatch, index).exchange;
+  if (!sums_watcher_) return exchange.add_sums(ctx, hidden);
+  Tensor sums = ctx.zeros(hidden.shape(), DType::f32, Purpose::workspace);
+  exchange.add_sums(ctx, sums);
   sums_watcher_(microbatch, index, sums);
-  add(*ctx_, sums, hidden);
+  add(ctx, sums, hidden);
 }
 
 void Engine::note_loads_at_peak() {

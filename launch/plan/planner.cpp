@@ -1,7 +1,6 @@
 #include "launch/plan/planner.h"
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "core/errors.h"
@@ -67,19 +66,6 @@ LaneAccount mean_account(std::span<const Program> programs, const Simulation& si
     mean.idle_seconds += share * one.idle_seconds;
   }
   return mean;
-}
-
-StagePlaces places_of(const Schedule& schedule) {
-  for (const std::vector<Chunk>& chunks : schedule.chunks)
-    if (chunks.size() != 2 || chunks[0].stage + chunks[1].stage != schedule.num_stages - 1)
-      return StagePlaces::apart;
-  return StagePlaces::mirrored;
-}
-
-// Layers of a position where every position has as many, or one less.
-int even_layers(const ModelWork& work, const Schedule& schedule) {
-  const int pairs = schedule.num_stages / 2;
-  return (static_cast<int>(work.like.size()) + pairs - 1) / pairs;
 }
 
 }  // namespace
@@ -160,7 +146,7 @@ SlotCosts Planner::slot_costs(const ModelWork& work) const {
           .pair = std::max(compute[0] + backward, exchanges[0] + exchanges[1])};
 }
 
-Planner::Frame Planner::frame(const PlanLayout& layout, int64_t num_microbatches, Cut cut) {
+Planner::Frame Planner::frame(const PlanLayout& layout, int64_t num_microbatches, CutBy cut) {
   Frame frame;
   frame.schedule =
       find_schedule(layout.schedule, {.positions = static_cast<int>(layout.pipeline),
@@ -175,12 +161,11 @@ Planner::Frame Planner::frame(const PlanLayout& layout, int64_t num_microbatches
   double head = kind_seconds(cluster_, work, Kind::head, work.num_hidden_layers - 1);
   if (static_cast<int>(work.like.size()) > work.num_hidden_layers)
     head += kind_seconds(cluster_, work, Kind::head, work.num_hidden_layers);
-  const StagePlaces places = places_of(frame.schedule);
-  const bool limited = cut == Cut::even_layers && places == StagePlaces::mirrored;
-  frame.stages =
-      cut_stages(layer_seconds(work), kind_seconds(cluster_, work, Kind::embed, -1), head,
-                 work.num_hidden_layers, frame.schedule.num_stages, places,
-                 limited ? even_layers(work, frame.schedule) : std::numeric_limits<int>::max());
+  frame.stages = cut_model({.layers = layer_seconds(work),
+                            .embedding = kind_seconds(cluster_, work, Kind::embed, -1),
+                            .head = head,
+                            .num_hidden_layers = work.num_hidden_layers},
+                           frame.schedule, cut);
   frame.buckets = step_buckets({.model = recipe_.model,
                                 .precision = precision_,
                                 .data = ranks_ / layout.pipeline,
@@ -196,15 +181,15 @@ const PlannedStep& Planner::short_step(const PlanLayout& layout) {
   if (short_step_ && short_step_->layout == layout) return *short_step_;
   const int64_t all = num_microbatches(with_layout(recipe_, layout), ranks_);
   const int64_t few = is_file_schedule(layout.schedule) ? all : std::min(all, 2 * unit_of(layout));
-  const auto [cut, is_new] = cuts_.try_emplace(to_string(layout), Cut::even_compute);
+  const auto [cut, is_new] = cuts_.try_emplace(to_string(layout), CutBy::even_compute);
   short_step_ = build(layout, few, cut->second);
   if (!is_new || places_of(short_step_->schedule) == StagePlaces::apart) return *short_step_;
-  PlannedStep layers = build(layout, few, Cut::even_layers);
+  PlannedStep layers = build(layout, few, CutBy::even_layers);
   const auto value = [this](const PlannedStep& step) {
     return std::pair(step.figures.memory.total() > usable_memory(), step.figures.seconds);
   };
   if (value(layers) < value(*short_step_)) {
-    cut->second = Cut::even_layers;
+    cut->second = CutBy::even_layers;
     short_step_ = std::move(layers);
   }
   return *short_step_;
@@ -221,7 +206,7 @@ MemoryUse Planner::memory(const PlanLayout& layout) {
   return short_step(layout).figures.memory;
 }
 
-PlannedStep Planner::build(const PlanLayout& layout, int64_t num_microbatches, Cut cut) {
+PlannedStep Planner::build(const PlanLayout& layout, int64_t num_microbatches, CutBy cut) {
   Frame frame = this->frame(layout, num_microbatches, cut);
   PlannedStep step;
   step.layout = layout;
@@ -326,7 +311,7 @@ int64_t Planner::resident_bytes(const PlanLayout& layout) {
   check_plan_layout(recipe, ranks_);
   // It does not depend on how many micro-batches there are; a short schedule is made sooner.
   const int64_t few = std::min(num_microbatches(recipe, ranks_), 2 * unit_of(layout));
-  Frame frame = this->frame(layout, few, Cut::even_layers);
+  Frame frame = this->frame(layout, few, CutBy::even_layers);
   ModelWork work = phases_of(layout);
   work.buckets = std::move(frame.buckets.work);
   int64_t most = 0;

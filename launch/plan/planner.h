@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "launch/plan/plan_layout.h"
+#include "launch/plan/stage_cut.h"
 #include "launch/plan/step_costs.h"
 #include "parallel/pipeline/schedule.h"
 #include "parallel/pipeline/slot_costs.h"
@@ -100,15 +101,13 @@ class Planner {
 
  private:
   struct Frame;  // a layout before its programs
-  // How layers are cut into stages that share positions: see cut_stages.
-  enum class Cut { even_compute, even_layers };
-  Frame frame(const PlanLayout& layout, int64_t num_microbatches, Cut cut);
+  Frame frame(const PlanLayout& layout, int64_t num_microbatches, CutBy cut);
   const PlannedStep& short_step(const PlanLayout& layout);
   const ModelWork& phases_of(const PlanLayout& layout);
   std::vector<double> layer_seconds(const ModelWork& work) const;
   SlotCosts slot_costs(const ModelWork& work) const;
   PlannedStep build(const PlanLayout& layout, int64_t num_microbatches);
-  PlannedStep build(const PlanLayout& layout, int64_t num_microbatches, Cut cut);
+  PlannedStep build(const PlanLayout& layout, int64_t num_microbatches, CutBy cut);
 
   Recipe recipe_;
   Cluster cluster_;
@@ -116,7 +115,7 @@ class Planner {
   int64_t ranks_ = 0;
   Precision precision_ = Precision::bf16;
   std::map<std::array<int64_t, 3>, ModelWork> phases_;  // by expert, micro-batch, waves
-  std::map<std::string, Cut> cuts_;                     // by layout
+  std::map<std::string, CutBy> cuts_;                   // by layout
   std::optional<PlannedStep> short_step_;               // the last one
   double model_flops_per_token_ = 0;
 };

@@ -105,6 +105,10 @@ std::map<PhaseKey, PhaseWork> run_phases(EngineSettings settings, int64_t expert
   settings.model = reduced(settings.model);
   settings.num_microbatches = 2;
   settings.num_threads = 1;
+  settings.schedule = "1f1b";
+  settings.chunks = 0;
+  settings.pairs = false;
+  settings.stages = {};
   const int ranks = static_cast<int>(expert);
   std::vector<std::string> hosts;
   for (int64_t rank = 0; rank < expert; ++rank)
@@ -174,27 +178,32 @@ int64_t head_chunk_tokens(const Cluster& cluster) {
   return tokens;
 }
 
-TokenFlops flops_per_token(EngineSettings settings) {
+ModelCosts model_flops(EngineSettings settings) {
   settings.recompute = {.norms = false, .mla_up = false, .swiglu = false};
   settings.micro_batch = 1;
   const ModelSettings& model = settings.model;
   const std::map<PhaseKey, PhaseWork> phases = run_phases(settings, 1, 1);
-  const std::vector<int> like = like_layers(model);
-  std::vector<double> of_layer(like.size() + 1);  // measured layers; embed is last
-  double heads[2] = {};
   const int mtp = static_cast<int>(reduced(model).num_hidden_layers);
+  ModelCosts costs{.num_hidden_layers = static_cast<int>(model.num_hidden_layers)};
+  std::map<int, double> of_layer;  // of those measured
   for (const auto& [key, work] : phases)
     for (const TaskOp& op : work.ops) {
       if (op.cost.op_class == OpClass::other || op.cost.op_class == OpClass::permute) continue;
-      double& sum = key.kind == Kind::head ? heads[key.layer == mtp]
-                    : key.layer < 0        ? of_layer.back()
-                                           : of_layer[static_cast<size_t>(key.layer)];
+      double& sum = key.kind != Kind::head ? key.layer < 0 ? costs.embedding : of_layer[key.layer]
+                    : key.layer == mtp ? costs.mtp_head
+                                           : costs.head;
       sum += op.cost.flops;
     }
-  TokenFlops flops{.main = of_layer.back() + heads[0], .mtp = heads[1]};
-  for (size_t layer = 0; layer < like.size(); ++layer)
-    (static_cast<int64_t>(layer) < model.num_hidden_layers ? flops.main : flops.mtp) +=
-        of_layer[static_cast<size_t>(like[layer])];
+  for (const int like : like_layers(model)) costs.layers.push_back(of_layer[like]);
+  return costs;
+}
+
+TokenFlops flops_per_token(const EngineSettings& settings) {
+  const ModelCosts costs = model_flops(settings);
+  TokenFlops flops{.main = costs.embedding + costs.head, .mtp = costs.mtp_head};
+  for (size_t layer = 0; layer < costs.layers.size(); ++layer)
+    (static_cast<int>(layer) < costs.num_hidden_layers ? flops.main : flops.mtp) +=
+        costs.layers[layer];
   flops.main /= static_cast<double>(settings.sequence_length);
   flops.mtp /= static_cast<double>(settings.sequence_length);
   return flops;

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "launch/engine/engine.h"
+#include "launch/plan/stage_cut.h"
 #include "parallel/sim/model_work.h"
 
 namespace strait {
@@ -31,12 +32,15 @@ ModelWork measure_step(const StepCostSettings& settings);
 // takes no longer than the arithmetic at its peak.
 int64_t head_chunk_tokens(const Cluster& cluster);
 
-// FLOPs of the products (GEMMs, causal attention) of one token's forward and backward, without
-// recomputed ones. Model FLOPs utilization (MFU) is the main model's FLOP/s over the BF16 peak, as
-// DeepSeek reports it.
+// FLOPs of the products (GEMMs, causal attention) of one sequence's forward and backward, without
+// recomputed ones.
+ModelCosts model_flops(EngineSettings settings);
+
+// The same of one token. Model FLOPs utilization (MFU) is the main model's FLOP/s over the BF16
+// peak, as DeepSeek reports it.
 struct TokenFlops {
   double main = 0, mtp = 0;
 };
-TokenFlops flops_per_token(EngineSettings settings);
+TokenFlops flops_per_token(const EngineSettings& settings);
 
 }  // namespace strait

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "launch/engine/engine_settings.h"
+#include "launch/plan/stage_cut.h"
 #include "launch/trainer/report.h"
 #include "launch/trainer/trainable.h"
 
@@ -49,12 +50,13 @@ double predict_flops_per_token(const Recipe& recipe) {
   return engine.ctx().spent().flops / static_cast<double>(recipe.train.sequence_length);
 }
 
-MemoryUse predict_memory(const Recipe& recipe, const Mesh& mesh, int num_threads,
+MemoryUse predict_memory(const Recipe& recipe, const Mesh& mesh, int position, int num_threads,
                          const std::vector<RoutedRows>& loads) {
-  EngineSettings settings = engine_settings(recipe, mesh, num_threads);
-  // Micro-batches run one after another, so two tell the peak.
-  settings.num_microbatches = std::min<int64_t>(settings.num_microbatches, 2);
-  Engine engine(settings, mesh, Rank{0}, nullptr, Device::meta);
+  EngineSettings settings = training_settings(recipe, mesh, num_threads);
+  // On one position each micro-batch, or pair of them, repeats the one before: few tell the peak.
+  if (mesh.pipeline_size() == 1 && settings.schedule == "1f1b")
+    settings.num_microbatches = std::min<int64_t>(settings.num_microbatches, 4);
+  Engine engine(settings, mesh, mesh.rank_at({.pipeline = position}), nullptr, Device::meta);
   if (!loads.empty()) engine.expect_loads(loads);
   engine.initialise(0);
   engine.run_step({}, 0);
@@ -65,11 +67,18 @@ MemoryUse predict_memory(const Recipe& recipe, const Mesh& mesh, int num_threads
 
 Prediction predict(const Recipe& recipe, int64_t ranks) {
   require_trainable(recipe, ranks);
-  const Mesh mesh(static_cast<int>(ranks), 1, static_cast<int>(recipe.parallel.expert));
-  return {.ranks = ranks,
-          .parameters = count_parameters(recipe.model),
-          .flops_per_token = predict_flops_per_token(recipe),
-          .memory = predict_memory(recipe, mesh, static_cast<int>(recipe.train.threads), {})};
+  const Mesh mesh(static_cast<int>(ranks), static_cast<int>(recipe.parallel.pipeline),
+                  static_cast<int>(recipe.parallel.expert));
+  Prediction prediction{.ranks = ranks,
+                        .parameters = count_parameters(recipe.model),
+                        .flops_per_token = predict_flops_per_token(recipe)};
+  for (int position = 0; position < mesh.pipeline_size(); ++position) {
+    prediction.memory.push_back(
+        predict_memory(recipe, mesh, position, static_cast<int>(recipe.train.threads), {}));
+    if (prediction.memory.back().total() > prediction.fullest_memory().total())
+      prediction.fullest = position;
+  }
+  return prediction;
 }
 
 std::string to_table(const Recipe& recipe, const Prediction& p) {
@@ -88,12 +97,15 @@ std::string to_table(const Recipe& recipe, const Prediction& p) {
                       train.global_batch, train.sequence_length);
   text += fmt::format("compute     {:.4g} FLOPs a token, {:.4g} in all\n", p.flops_per_token,
                       p.flops_per_token * tokens);
-  text += "memory of one rank at the peak of a step, expert load even (predicted):\n";
+  const MemoryUse& memory = p.fullest_memory();
+  text += fmt::format(
+      "memory of one rank{} at the peak of a step, expert load even (predicted):\n",
+      p.memory.size() > 1 ? fmt::format(" of position {}, which has most,", p.fullest) : "");
   for (int purpose = 0; purpose < kNumPurposes; ++purpose)
     text += fmt::format("  {:<16}{:>14}\n", purpose_name(purpose),
-                        bytes_text(static_cast<double>(of(p.memory, purpose))));
+                        bytes_text(static_cast<double>(of(memory, purpose))));
   return text +
-         fmt::format("  {:<16}{:>14}", "total", bytes_text(static_cast<double>(p.memory.total())));
+         fmt::format("  {:<16}{:>14}", "total", bytes_text(static_cast<double>(memory.total())));
 }
 
 std::string to_json(const Recipe& recipe, const Prediction& p) {
@@ -101,7 +113,8 @@ std::string to_json(const Recipe& recipe, const Prediction& p) {
       R"({{"kind":"dry_run","ranks":{},"expert":{},"parameters":{},"active_parameters":{},"mtp_parameters":{},)"
       R"("flops_per_token":{},"tokens":{:.0f},"memory_bytes":{}}})",
       p.ranks, recipe.parallel.expert, p.parameters.total, p.parameters.active,
-      p.parameters.mtp_total, p.flops_per_token, tokens_of_run(recipe.train), by_purpose(p.memory));
+      p.parameters.mtp_total, p.flops_per_token, tokens_of_run(recipe.train),
+      by_purpose(p.fullest_memory()));
 }
 
 MeasuredMemory measure_memory(const Memory& memory, int64_t rss_start_bytes) {

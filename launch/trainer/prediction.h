@@ -22,15 +22,18 @@ struct Prediction {
   int64_t ranks = 1;
   ParameterCounts parameters;
   double flops_per_token = 0;
-  MemoryUse memory;  // of one rank at the peak of a step, with expert load even
+  // At the peak of a step, with expert load even: of a rank of each pipeline position.
+  std::vector<MemoryUse> memory{};
+  int fullest = 0;  // position
+  const MemoryUse& fullest_memory() const { return memory[static_cast<size_t>(fullest)]; }
 };
 // Errors: RecipeError when the layout does not fit (check_layout).
 Prediction predict(const Recipe& recipe, int64_t ranks);
 
-// Memory of rank 0 of this mesh at the peak of a step. `num_threads`: each has scratch of its own.
-// `loads`: what the exchanges of a micro-batch carry (Engine::expect_loads), empty: expert load
-// even.
-MemoryUse predict_memory(const Recipe& recipe, const Mesh& mesh, int num_threads,
+// Memory of the first rank of a pipeline position at the peak of a step. `num_threads`: each has
+// scratch of its own. `loads`: what the exchanges of a micro-batch carry (Engine::expect_loads),
+// empty: expert load even.
+MemoryUse predict_memory(const Recipe& recipe, const Mesh& mesh, int position, int num_threads,
                          const std::vector<RoutedRows>& loads);
 
 // What one rank took, beside what was predicted.

@@ -16,6 +16,7 @@
 #include "data/huggingface/config_json.h"
 #include "data/tokenizer/tokenizer.h"
 #include "launch/engine/engine_settings.h"
+#include "launch/plan/stage_cut.h"
 #include "launch/trainer/agree.h"
 #include "launch/trainer/balance.h"
 #include "launch/trainer/gemm_peak.h"
@@ -68,12 +69,12 @@ Trainer::Trainer(const Recipe& recipe, Comm& comm, TrainerOptions options)
       throw RecipeError(fmt::format("--trace: there is no step {}; train.steps = {} ({})",
                                     options_.traced_step, recipe_.train.steps,
                                     recipe_.places.of("train.steps")));
-    mesh_ = Mesh(comm_.size(), 1, static_cast<int>(recipe_.parallel.expert), comm_.nodes());
+    mesh_ = mesh_of(recipe_, comm_);
     open_corpus();
     if (first_rank_) folder_ = std::make_unique<RunFolder>(options_.run_folder);
     rss_start_bytes_ = resident_bytes();
     engine_ =
-        std::make_unique<Engine>(engine_settings(recipe_, mesh_, threads_of_rank(recipe_, comm_)),
+        std::make_unique<Engine>(training_settings(recipe_, mesh_, threads_of_rank(recipe_, comm_)),
                                  mesh_, comm_.rank(), &comm_, Device::cpu);
   });
   if (options_.watch_tasks)
@@ -343,8 +344,8 @@ void Trainer::write_trace(int64_t zero_ns) {
 void Trainer::report_memory() {
   if (!first_rank_) return;
   const int threads = threads_of_rank(recipe_, comm_);
-  const MemoryUse even = predict_memory(recipe_, mesh_, threads, {});
-  const MemoryUse met = predict_memory(recipe_, mesh_, threads, engine_->loads_at_peak());
+  const MemoryUse even = predict_memory(recipe_, mesh_, 0, threads, {});
+  const MemoryUse met = predict_memory(recipe_, mesh_, 0, threads, engine_->loads_at_peak());
   const MeasuredMemory measured = measure_memory(engine_->ctx().memory(), rss_start_bytes_);
   print(options_.json ? memory_json(even, met, measured) : memory_table(even, met, measured));
 }

@@ -202,8 +202,7 @@ OperationPtr ExpertExchange::combine() {
   return nullptr;
 }
 
-void ExpertExchange::add_sums(Tensor& hidden_TH) {
-  Context& ctx = *settings_.ctx;
+void ExpertExchange::add_sums(Context& ctx, Tensor& hidden_TH) {
   if (num_ranks_ == 1) {
     add(ctx, recv_, hidden_TH);
   } else {
@@ -212,12 +211,11 @@ void ExpertExchange::add_sums(Tensor& hidden_TH) {
   send_ = recv_ = {};
 }
 
-void ExpertExchange::pack_gradient(const Tensor& d_hidden_TH) {
+void ExpertExchange::pack_gradient(Context& ctx, const Tensor& d_hidden_TH) {
   if (num_ranks_ == 1) {
     recv_ = d_hidden_TH;
     return;
   }
-  Context& ctx = *settings_.ctx;
   send_ = ctx.empty({num_rows_, hidden_}, settings_.combine_wire, Purpose::communication);
   gather_rows(ctx, d_hidden_TH, token_of_row_, send_);
 }

@@ -56,10 +56,12 @@ class ExpertExchange {
   ExpertBatch arrived();                  // compute thread, after dispatch
   void pack_sums(const Tensor& sums_UH);  // compute thread, after the experts
   OperationPtr combine();
-  void add_sums(Tensor& hidden_TH);  // compute thread, after combine: hidden += sums, FP32
+  // After combine: hidden += sums, FP32. `ctx`, here and below: of the calling thread, which may be
+  // the communication thread where a pipeline stage begins or ends.
+  void add_sums(Context& ctx, Tensor& hidden_TH);
 
-  void pack_gradient(
-      const Tensor& d_hidden_TH);  // compute thread: the gradient of what add_sums added
+  // The gradient of what add_sums added.
+  void pack_gradient(Context& ctx, const Tensor& d_hidden_TH);
   OperationPtr combine_inverse();
   Tensor take_d_sums();  // compute thread, after combine_inverse
   void pack_expert_gradients(const ExpertsGradient& gradients);

@@ -8,8 +8,8 @@ const SettingsTable& table_of(const ParallelSettings*) {
        .value = value_of<&ParallelSettings::pipeline>,
        .unit = "positions",
        .range = between(1, 1024),
-       .doc = "Pipeline positions, each with a stretch of the layers. Training takes only 1 yet, "
-              "plans any."},
+       .doc = "Pipeline positions, each with a stretch of the layers: as many hidden layers as "
+              "stages at least. Training cuts them by the FLOPs of their products."},
       {.name = "expert",
        .value = value_of<&ParallelSettings::expert>,
        .unit = "ranks",
@@ -19,7 +19,7 @@ const SettingsTable& table_of(const ParallelSettings*) {
        .value = value_of<&ParallelSettings::schedule>,
        .choices = {"1f1b", "interleaved", "zb1p", "zbv", "dualpipe", "dualpipev", "file:PATH"},
        .doc = "Order of a position's forwards and backwards; that of a file as `strait schedule "
-              "--print` writes it, relative to the recipe. Training takes only 1f1b yet."},
+              "--print` writes it, relative to the recipe."},
       {.name = "chunks",
        .value = value_of<&ParallelSettings::chunks>,
        .unit = "stages",
@@ -30,7 +30,7 @@ const SettingsTable& table_of(const ParallelSettings*) {
        .value = value_of<&ParallelSettings::pairs>,
        .doc = "Whether neighbouring forwards and backwards of a schedule run as pairs, the "
               "transfers of one under the "
-              "compute of the other. Training takes only false yet."},
+              "compute of the other."},
       {.name = "waves",
        .value = value_of<&ParallelSettings::waves>,
        .unit = "parts",

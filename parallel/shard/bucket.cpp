@@ -1,17 +1,23 @@
 #include "parallel/shard/bucket.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <iterator>
 #include <map>
-#include <tuple>
+#include <set>
 
 namespace strait {
 namespace {
 
 constexpr int64_t kUnitRows = 128;
 
-// The last layer backward reaches that adds to a parameter's gradient.
-std::map<const Parameter*, int> last_layers(const Model& model) {
-  std::map<const Parameter*, int> last;
+// The layers whose tasks read a parameter and add to its gradient.
+std::map<const Parameter*, std::set<int>> users_of(const Model& model, const ModelPart& part) {
+  std::map<const Parameter*, std::set<int>> users;
+  const auto add = [&](const Parameter* parameter, int layer) {
+    if (parameter != nullptr) users[parameter].insert(layer);
+  };
   for (size_t index = 0; index < model.layers.size(); ++index) {
     const LayerParameters& layer = model.layers[index];
     const AttentionParameters& a = layer.attention;
@@ -19,18 +25,37 @@ std::map<const Parameter*, int> last_layers(const Model& model) {
          {a.input_norm, a.q, a.q_a, a.q_a_norm, a.q_b, a.kv_a, a.kv_a_norm, a.kv_b, a.o, a.mlp_norm,
           layer.mlp.gate_up, layer.mlp.down, layer.router, layer.experts_gate_up,
           layer.experts_down})
-      if (parameter != nullptr) last[parameter] = static_cast<int>(index);
+      add(parameter, static_cast<int>(index));
   }
-  const int head_layer = static_cast<int>(model.settings.num_hidden_layers) - 1;
-  last[model.norm] = head_layer;
-  last[model.head] = head_layer;
-  if (model.mtp) {
-    for (const Parameter* parameter : {model.mtp->embedding_norm, model.mtp->hidden_norm,
-                                       model.mtp->projection, model.mtp->norm})
-      last[parameter] = head_layer + 1;
+  const int mtp_layer = static_cast<int>(model.settings.num_hidden_layers);
+  if (part.embeds) add(model.embedding, -1);
+  if (!part.has_head) return users;
+  add(model.norm, mtp_layer - 1);
+  add(model.head, mtp_layer - 1);
+  if (!model.mtp) return users;
+  for (const Parameter* parameter :
+       {model.head, model.embedding, model.mtp->embedding_norm, model.mtp->hidden_norm,
+        model.mtp->projection, model.mtp->norm})
+    add(parameter, mtp_layer);
+  return users;
+}
+
+// "0-3, 7": the layers that have parameters here.
+std::string layers_text(const Model& model) {
+  std::string text;
+  const int count = static_cast<int>(model.layers.size());
+  const auto here = [&](int layer) {
+    return layer < count &&
+           model.layers[static_cast<size_t>(layer)].attention.input_norm != nullptr;
+  };
+  for (int first = 0; first < count; ++first) {
+    if (!here(first)) continue;
+    int last = first;
+    while (here(last + 1)) ++last;
+    text += fmt::format("{}{}-{}", text.empty() ? "" : ", ", first, last);
+    first = last;
   }
-  last[model.embedding] = -1;  // also when it is the head
-  return last;
+  return text;
 }
 
 // Ends shard i at the unit boundary nearest to i / R of the bucket.
@@ -79,34 +104,47 @@ void allocate(Context& ctx, Bucket& bucket, const ShardOptions& options) {
 
 }  // namespace
 
-std::vector<Bucket> build_buckets(Context& ctx, Model& model, const ShardOptions& options) {
-  const std::map<const Parameter*, int> last = last_layers(model);
-  // Compute-dtype parameters: one bucket per layer and replica group. FP32 ones beside BF16 (norms,
-  // router) are small: one bucket for all, complete when the first layer's backward is.
-  using Key = std::tuple<int, Replicas, DType>;
-  std::vector<Key> order;
-  std::map<Key, Bucket> by_key;
+std::vector<Bucket> group_parameters(const Model& model, const ModelPart& part) {
+  const std::map<const Parameter*, std::set<int>> users = users_of(model, part);
+  std::vector<Bucket> buckets;
+  std::map<std::string, size_t> by_name;
   for (const auto& parameter : model.parameters) {
-    const bool small = parameter->dtype != model.compute;
-    const int layer = small ? 0 : last.at(parameter.get());
-    const Key key{layer, parameter->replicas, parameter->dtype};
-    if (!by_key.contains(key)) {
-      order.push_back(key);
-      by_key[key] = {
-          .replicas = parameter->replicas, .dtype = parameter->dtype, .last_layer = layer};
+    const std::set<int>& layers = users.at(parameter.get());
+    std::string name;
+    if (parameter->dtype != model.compute) {
+      name = "small of layers " + layers_text(model);
+    } else if (parameter.get() == model.embedding) {
+      name = "embedding";
+    } else if (parameter.get() == model.head || parameter.get() == model.norm) {
+      name = "head";
+    } else {
+      name = fmt::format("layer {}{}", *layers.begin(),
+                         parameter->replicas == Replicas::expert ? " experts" : "");
     }
-    Bucket& bucket = by_key[key];
+    const auto [found, is_new] = by_name.try_emplace(name, buckets.size());
+    if (is_new)
+      buckets.push_back({.name = name, .replicas = parameter->replicas, .dtype = parameter->dtype});
+    Bucket& bucket = buckets[found->second];
     bucket.entries.push_back({parameter.get(), bucket.numel});
     bucket.numel += parameter->shape.numel();
+    std::vector<int> all;
+    std::set_union(bucket.layers.begin(), bucket.layers.end(), layers.begin(), layers.end(),
+                   std::back_inserter(all));
+    bucket.layers = std::move(all);
   }
-  std::vector<Bucket> buckets;
-  for (const Key& key : order) {
-    Bucket& bucket = by_key[key];
-    const ReplicaPlace& place = bucket.replicas == Replicas::expert ? options.expert : options.data;
+  return buckets;
+}
+
+std::vector<Bucket> build_buckets(Context& ctx, Model& model, const ShardOptions& options) {
+  std::vector<Bucket> buckets = group_parameters(model, options.part);
+  for (Bucket& bucket : buckets) {
+    const auto shared = options.shared.find(bucket.name);
+    const ReplicaPlace& place = shared != options.shared.end()        ? shared->second
+                                : bucket.replicas == Replicas::expert ? options.expert
+                                                                      : options.data;
     bucket.bounds = cut(bucket, place.size);
     bucket.my_index = place.index;
     allocate(ctx, bucket, options);
-    buckets.push_back(std::move(bucket));
   }
   return buckets;
 }

@@ -9,6 +9,7 @@
 // 2020 (stage 1).
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -24,10 +25,12 @@ struct BucketEntry {
 };
 
 struct Bucket {
+  std::string name{};  // the same on every pipeline position that holds the bucket
   Replicas replicas = Replicas::data;
   DType dtype = DType::f32;
-  int last_layer =
-      -1;  // the last layer backward reaches that adds to its gradients; -1: the embedding
+  // Whose tasks read its weights and add to its gradients, in order; -1: the embedding. The head
+  // counts as the layer whose output it takes.
+  std::vector<int> layers{};
   std::vector<BucketEntry> entries{};
   int64_t numel = 0;
   std::vector<int64_t>
@@ -48,13 +51,20 @@ struct ReplicaPlace {
   int index = 0;  // of this rank among them
 };
 
+// Cuts the parameters into buckets, without storage or shards: a layer's parameters in the compute
+// dtype make one bucket per replica group, embedding and head have their own, and the small FP32
+// ones beside BF16 (norms, router) share one.
+std::vector<Bucket> group_parameters(const Model& model, const ModelPart& part = {});
+
 struct ShardOptions {
-  ReplicaPlace data, expert;
+  ReplicaPlace data, expert;                        // of buckets that one position holds alone
+  std::map<std::string, ReplicaPlace> shared = {};  // of the others, by name
+  ModelPart part = {};                              // that the model was built with
   DType moments = DType::f32;
   bool training = true;  // false: weights only
 };
 
-// Cuts the model's parameters into buckets, allocates them, and points every Parameter's weight and
+// group_parameters(), with shards and storage; points every Parameter's weight and
 // gradient into its bucket. Gradients start at zero; weights, masters and moments are for the
 // caller to fill.
 std::vector<Bucket> build_buckets(Context& ctx, Model& model, const ShardOptions& options);

@@ -70,10 +70,10 @@ void exchange_once(const Setting& s, bool two_tier, Comm& comm, Sent& all, std::
   exchange.pack_sums(zeros(rows, s.dtype));
   run(exchange.combine());
   Tensor hidden = zeros(s.tokens, DType::f32);
-  exchange.add_sums(hidden);
+  exchange.add_sums(ctx, hidden);
   const LaneBytes forward = comm.bytes_sent(links.lane);
   const int64_t forward_floor = *links.floor_bytes;
-  exchange.pack_gradient(hidden);
+  exchange.pack_gradient(ctx, hidden);
   run(exchange.combine_inverse());
   exchange.take_d_sums();
   exchange.pack_expert_gradients(

@@ -174,6 +174,26 @@ TEST_F(TrainerTest, ACheckpointContinuesOnOtherLayouts) {
   EXPECT_GT(distance(state("four", 4), state("four", 6)), 1e-4);
 }
 
+// Two copies of every layer, one replica group; evaluations and checkpoints between the steps.
+TEST_F(TrainerTest, APipelineContinuesBitForBitAndOnOneRank) {
+  const auto layout = [&](bool piped, int64_t steps) {
+    std::vector<std::string> overrides = {"schedule.kind=constant",
+                                          "train.steps=" + std::to_string(steps)};
+    if (piped)
+      overrides.insert(overrides.end(), {"parallel.pipeline=2", "parallel.schedule=dualpipe"});
+    return recipe(overrides);
+  };
+  EXPECT_EQ(train(layout(true, 8), "whole", 2), Outcome::finished);
+  EXPECT_EQ(train(layout(true, 4), "cut", 2), Outcome::finished);
+  fs::copy(run_folder("cut"), run_folder("one"), fs::copy_options::recursive);
+  EXPECT_EQ(train(layout(true, 8), "cut", 2), Outcome::finished);
+  EXPECT_TRUE(state("whole", 8) == state("cut", 8));
+  EXPECT_EQ(metrics("whole").size(), metrics("cut").size());
+  train(layout(false, 8), "one", 1);
+  EXPECT_LE(distance(state("one", 8), state("whole", 8)), 1e-5);
+  EXPECT_NE(lines_.find("parallel.pipeline: 2 -> 1"), std::string::npos) << lines_;
+}
+
 // FP32 moments become BF16, and BF16 ones FP32, when a run goes on with the other.
 TEST_F(TrainerTest, MomentsAreConvertedWhenTheirDtypeChanges) {
   const auto run = [&](const std::string& name, const std::string& dtype, int64_t steps) {

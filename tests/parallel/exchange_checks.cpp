@@ -174,11 +174,11 @@ ExchangeResult run_exchange(const ExchangeCase& c, Comm* comm, bool two_tier, in
   exchange.pack_sums(experts.sums(exchange.sums_dtype()));
   run(exchange.combine());
   Tensor hidden = ctx.zeros({result.count, c.hidden}, DType::f32, Purpose::workspace);
-  exchange.add_sums(hidden);
+  exchange.add_sums(ctx, hidden);
   result.sums = values_of(hidden);
 
   if (c.backward) {
-    exchange.pack_gradient(matrix(ctx, batch.d_out_TH, result.first, result.count, c.hidden));
+    exchange.pack_gradient(ctx, matrix(ctx, batch.d_out_TH, result.first, result.count, c.hidden));
     run(exchange.combine_inverse());
     exchange.pack_expert_gradients(experts.gradient(exchange.take_d_sums()));
     run(exchange.dispatch_inverse());

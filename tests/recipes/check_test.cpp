@@ -183,19 +183,8 @@ TEST(CheckLayout, NamesTheNearestNumbersThatWork) {
 
 TEST(CheckLayout, WhatOnlyPlansKnowIsNotTrained) {
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {"parallel.pipeline=16",
-       "parallel.pipeline: 16 can be planned and drawn, not trained yet: "
-       "strait plan; 1 trains"},
-      {"parallel.schedule=zb1p",
-       "parallel.schedule: zb1p can be planned and drawn, not trained yet: strait plan; 1f1b "
-       "trains"},
-      {"parallel.chunks=2",
-       "parallel.chunks: 2 can be planned and drawn, not trained yet: strait plan; 1 trains"},
       {"parallel.waves=4",
        "parallel.waves: 4 can be planned and drawn, not trained yet: strait plan; 1 trains"},
-      {"parallel.schedule=file:x",
-       "parallel.schedule: file:x can be planned and drawn, not trained yet: strait plan; 1f1b "
-       "trains"},
       {"train.batch_ramp={from: 4, increment: 2, tokens: 1000}",
        "train.batch_ramp: ramps are planned, not trained, yet: strait plan; leave it out to train"},
       {"train.precision=fp8",
@@ -203,11 +192,11 @@ TEST(CheckLayout, WhatOnlyPlansKnowIsNotTrained) {
   };
   for (const auto& [override, problem] : cases)
     EXPECT_EQ(layout_problem({override}, 1), "--set " + override + ": " + problem);
-  EXPECT_EQ(layout_problem({"parallel.pipeline=2", "parallel.waves=2"}, 1),
-            "--set parallel.pipeline=2: parallel.pipeline: 2 can be planned and drawn, not trained "
-            "yet: strait plan; 1 trains\n"
+  EXPECT_EQ(layout_problem({"parallel.waves=2", "train.precision=fp8"}, 1),
             "--set parallel.waves=2: parallel.waves: 2 can be planned and drawn, not trained yet: "
-            "strait plan; 1 trains");
+            "strait plan; 1 trains\n"
+            "--set train.precision=fp8: train.precision: fp8 can be planned and drawn, not trained "
+            "yet: strait plan; bf16 trains");
 }
 
 std::string plan_problem(const std::vector<std::string>& overrides, int64_t world_size) {

@@ -125,8 +125,6 @@ void check_trainable(const Recipe& recipe, Rules& rules) {
                   value, works);
   };
   only(parallel.waves == 1, "parallel.waves", parallel.waves, 1);
-  rules.require(recipe.train.batch_ramp.from == 0, "train.batch_ramp",
-                "ramps are planned, not trained, yet: strait plan; leave it out to train");
   only(recipe.train.precision != "fp8", "train.precision", recipe.train.precision, "bf16");
 }
 

@@ -52,7 +52,6 @@ Engine::Engine(const EngineSettings& settings, const Mesh& mesh, Rank rank, Comm
   links_ = expert_links(mesh_, rank, comm_, two_tier, settings_.exchange_chunks);
   StepLayout layout =
       step_layout(settings_, mesh_, links_.num_nodes() > 1 ? Lane::far : Lane::near);
-  schedule_ = std::move(layout.schedule);
   step_shape_ = std::move(layout.shape);
   const ModelPart& part = layout.parts[static_cast<size_t>(position.pipeline)];
   model_ = build_model(settings_.model, {position.expert * experts_here, experts_here},
@@ -85,8 +84,6 @@ Engine::Engine(const EngineSettings& settings, const Mesh& mesh, Rank rank, Comm
     }
   }
   layer_context_ = layer_context(settings_, *ctx_, model_);
-  layer_context_.sequences_of_step = windows_per_step() * mesh_.data_size();
-
   bias_.assign(static_cast<size_t>(model_.num_moe_layers * experts), 0.0f);
   if (model_.num_moe_layers > 0) {
     bias_tensor_ = ctx_->zeros({model_.num_moe_layers, experts}, DType::f32, Purpose::weights);
@@ -96,7 +93,7 @@ Engine::Engine(const EngineSettings& settings, const Mesh& mesh, Rank rank, Comm
   sums_.assign(kNumSlots, 0);
   totals_.expert_counts.assign(bias_.size(), 0);
 
-  find_crossings();
+  find_crossings(layout.schedule);
   lower_programs(step_shape_, position.pipeline);
   crossings_ = std::make_unique<Crossings>();
   microbatches_.resize(static_cast<size_t>(settings_.num_microbatches));
@@ -117,21 +114,29 @@ RoutedRows Engine::even_load() const {
           .pairs_here = tokens * route.top_k};
 }
 
-// All positions' programs, because only together can they be proven.
 void Engine::lower_programs(const StepShape& shape, int position) {
+  for (const int64_t count : settings_.fewer) lower_steps(shape, position, count);
+  lower_steps(shape, position, settings_.num_microbatches);
+  step_ = &steps_.at(settings_.num_microbatches);
   const auto mine = [position](std::vector<Program> programs) {
     return std::move(programs[static_cast<size_t>(position)]);
   };
-  const auto proven = [&](bool with_boundary) {
-    std::vector<Program> programs = lower_step(shape, schedule_, with_boundary);
-    require_proven(shape, schedule_, programs, with_boundary);
-    return programs;
-  };
-  first_step_ = mine(proven(false));
-  later_step_ = mine(proven(true));
   settle_ = mine(lower_settle(shape));
   load_ = mine(lower_load(shape));
-  evaluation_ = mine(lower_evaluation(shape, schedule_));
+  evaluation_ = mine(lower_evaluation(shape, step_->schedule));
+}
+
+// All positions' programs, because only together can they be proven.
+void Engine::lower_steps(const StepShape& shape, int position, int64_t num_microbatches) {
+  EngineSettings settings = settings_;
+  settings.num_microbatches = num_microbatches;
+  StepPrograms& step = steps_[num_microbatches];
+  step.schedule = step_schedule(settings, mesh_);
+  for (const bool with_boundary : {false, true}) {
+    std::vector<Program> programs = lower_step(shape, step.schedule, with_boundary);
+    require_proven(shape, step.schedule, programs, with_boundary);
+    (with_boundary ? step.later : step.first) = std::move(programs[static_cast<size_t>(position)]);
+  }
 }
 
 Engine::~Engine() = default;
@@ -181,13 +186,21 @@ void Engine::run(const Program& program) {
 
 std::optional<StepTotals> Engine::run_step(const std::vector<int32_t>& windows,
                                            double lr_of_last_step) {
-  STRAIT_CHECK(ctx_->device() == Device::meta ||
-               static_cast<int64_t>(windows.size()) == windows_per_step() * window_tokens());
+  const int64_t microbatch_tokens = settings_.micro_batch * window_tokens();
+  const auto given = static_cast<int64_t>(windows.size());
+  const int64_t count =
+      ctx_->device() == Device::meta ? settings_.num_microbatches : given / microbatch_tokens;
+  STRAIT_CHECK(steps_.contains(count) &&
+                   (ctx_->device() == Device::meta || given == count * microbatch_tokens),
+               "windows for a step that has no program");
+  step_ = &steps_.at(count);
   layer_context_.mode = Mode::training;
+  sequences_to_commit_ = layer_context_.sequences_of_step;
+  layer_context_.sequences_of_step = count * settings_.micro_batch * mesh_.data_size();
   windows_ = &windows;
   learning_rate_ = lr_of_last_step;
   const bool commits = std::exchange(waiting_to_commit_, true);
-  run(commits ? later_step_ : first_step_);
+  run(commits ? step_->later : step_->first);
   windows_ = nullptr;
   if (!commits) return std::nullopt;
   return totals_;
@@ -195,6 +208,7 @@ std::optional<StepTotals> Engine::run_step(const std::vector<int32_t>& windows,
 
 std::optional<StepTotals> Engine::settle(double lr_of_last_step) {
   if (!std::exchange(waiting_to_commit_, false)) return std::nullopt;
+  sequences_to_commit_ = layer_context_.sequences_of_step;
   learning_rate_ = lr_of_last_step;
   run(settle_);
   return totals_;

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -38,6 +39,7 @@ struct EngineSettings {
   int64_t sequence_length = 0;
   int64_t micro_batch = 1;          // sequences
   int64_t num_microbatches = 1;     // of this rank in one step
+  std::vector<int64_t> fewer;       // that a step may have, too (a batch ramp's)
   std::string schedule = "1f1b";    // as parallel.schedule; positions are those of the mesh
   int64_t chunks = 0;               // as parallel.chunks
   bool pairs = false;               // as parallel.pairs
@@ -74,6 +76,7 @@ class Engine {
   // A window per sequence: sequence_length tokens, then 1 (2 with an MTP module) that only serve as
   // targets. -1 as a target is not counted; as an input it stands for any token.
   int64_t window_tokens() const;
+  // Of the largest step.
   int64_t windows_per_step() const { return settings_.micro_batch * settings_.num_microbatches; }
 
   // Weights and masters of a new model.
@@ -82,8 +85,9 @@ class Engine {
   // Without training there are no masters, and the buckets' weights themselves are set.
   void load_weights();
 
-  // Forward and backward of this rank's windows; before that, the boundary of the step before, if
-  // there was one, with learning rate `lr` of that step. Returns the totals of the step before.
+  // Forward and backward of this rank's windows, as many micro-batches as the settings know; before
+  // that, the boundary of the step before, if there was one, with learning rate `lr` of that step.
+  // Returns the totals of the step before.
   std::optional<StepTotals> run_step(const std::vector<int32_t>& windows, double lr_of_last_step);
   // Commits the step whose gradients are waiting, if any.
   std::optional<StepTotals> settle(double lr_of_last_step);
@@ -153,6 +157,7 @@ class Engine {
   struct Microbatch;
   class Crossings;
   void lower_programs(const StepShape& shape, int position);
+  void lower_steps(const StepShape& shape, int position, int64_t num_microbatches);
   void run(const Program& program);
   void compute(const Task& task);
   OperationPtr transfer(const Task& task);
@@ -174,7 +179,7 @@ class Engine {
   }
 
   // engine_messages.cpp
-  void find_crossings();
+  void find_crossings(const Schedule& schedule);
   bool arrives(int microbatch, int layer) const;  // its input, from another position
   Tensor hidden_before(int layer, int microbatch);
   void pass_gradient(int layer, int microbatch, Tensor d_hidden);
@@ -208,10 +213,16 @@ class Engine {
   Model model_;
   std::vector<Bucket> buckets_;
   LayerContext layer_context_;
-  Schedule schedule_;
+  // By number of micro-batches; `first` without the boundary of a step before.
+  struct StepPrograms {
+    Schedule schedule;
+    Program first, later;
+  };
+  std::map<int64_t, StepPrograms> steps_;
+  const StepPrograms* step_ = nullptr;  // the one that runs
   StepShape step_shape_;
   std::vector<std::vector<bool>> arrives_;  // [copy][layer]
-  Program first_step_, later_step_, settle_, load_, evaluation_;
+  Program settle_, load_, evaluation_;
 
   // The micro-batches of the step; several may be in flight.
   const std::vector<int32_t>* windows_ = nullptr;
@@ -221,7 +232,8 @@ class Engine {
   // The step.
   double learning_rate_ = 0;
   bool waiting_to_commit_ = false;
-  bool agreed_ = false;  // commit has run, finish_commit has not
+  int64_t sequences_to_commit_ = 0;  // of all ranks in the step that waits
+  bool agreed_ = false;              // commit has run, finish_commit has not
   bool stop_requested_ = false;
   int64_t committed_steps_ = 0;
   std::vector<float> bias_;

@@ -89,7 +89,7 @@ void Engine::finish_commit() {
   totals_.targets = sums_[kTargets];
   totals_.mtp_nll = sums_[kMtpNll];
   totals_.mtp_targets = sums_[kMtpTargets];
-  totals_.balance_loss = sums_[kBalance] / static_cast<double>(layer_context_.sequences_of_step);
+  totals_.balance_loss = sums_[kBalance] / static_cast<double>(sequences_to_commit_);
   totals_.gradient_norm = std::sqrt(sums_[kSquares]);
   totals_.stop_requested = sums_[kStop] > 0;
   totals_.same_node_bytes = sums_[kSameNodeBytes];

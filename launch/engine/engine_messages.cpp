@@ -17,16 +17,16 @@ std::span<std::byte> bytes_of_tensor(const Tensor& tensor) {
 }  // namespace
 
 bool Engine::arrives(int microbatch, int layer) const {
-  const auto copy = static_cast<size_t>(schedule_.copy_of(microbatch));
+  const auto copy = static_cast<size_t>(step_->schedule.copy_of(microbatch));
   return arrives_[copy][static_cast<size_t>(layer)];
 }
 
-void Engine::find_crossings() {
-  arrives_.assign(static_cast<size_t>(schedule_.num_copies),
+void Engine::find_crossings(const Schedule& schedule) {
+  arrives_.assign(static_cast<size_t>(schedule.num_copies),
                   std::vector<bool>(model_.layers.size() + 1, false));
-  for (int copy = 0; copy < schedule_.num_copies; ++copy)
-    for (int stage = 1; stage < schedule_.num_stages; ++stage)
-      if (schedule_.place_of(stage - 1, copy).position != schedule_.place_of(stage, copy).position)
+  for (int copy = 0; copy < schedule.num_copies; ++copy)
+    for (int stage = 1; stage < schedule.num_stages; ++stage)
+      if (schedule.place_of(stage - 1, copy).position != schedule.place_of(stage, copy).position)
         arrives_[static_cast<size_t>(copy)]
                 [static_cast<size_t>(step_shape_.stages[static_cast<size_t>(stage)].first_layer)] =
                     true;

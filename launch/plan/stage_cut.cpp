@@ -5,6 +5,7 @@
 #include "launch/engine/engine_settings.h"
 #include "launch/engine/step_layout.h"
 #include "launch/plan/step_costs.h"
+#include "recipes/batch_ramp.h"
 
 namespace strait {
 
@@ -32,6 +33,9 @@ EngineSettings training_settings(const Recipe& recipe, const Mesh& mesh, int num
   settings.schedule = recipe.parallel.schedule;
   settings.chunks = recipe.parallel.chunks;
   settings.pairs = recipe.parallel.pairs;
+  for (const int64_t batch : batches_of(recipe.train))
+    if (batch < recipe.train.global_batch)
+      settings.fewer.push_back(batch / (recipe.train.micro_batch * mesh.data_size()));
   const Schedule schedule = step_schedule(settings, mesh);
   if (schedule.num_stages > 1)
     settings.stages = cut_model(model_flops(settings), schedule, CutBy::even_compute);

@@ -109,6 +109,7 @@ std::map<PhaseKey, PhaseWork> run_phases(EngineSettings settings, int64_t expert
   settings.chunks = 0;
   settings.pairs = false;
   settings.stages = {};
+  settings.fewer = {};
   const int ranks = static_cast<int>(expert);
   std::vector<std::string> hosts;
   for (int64_t rank = 0; rank < expert; ++rank)

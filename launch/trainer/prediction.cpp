@@ -9,6 +9,7 @@
 #include "launch/plan/stage_cut.h"
 #include "launch/trainer/report.h"
 #include "launch/trainer/trainable.h"
+#include "recipes/batch_ramp.h"
 
 namespace strait {
 namespace {
@@ -23,8 +24,7 @@ int64_t process_bytes(const std::string& key) {
 }
 
 double tokens_of_run(const TrainSettings& train) {  // may be more than 64 bits hold
-  return static_cast<double>(train.steps) * static_cast<double>(train.global_batch) *
-         static_cast<double>(train.sequence_length);
+  return sequences_of_run(train) * static_cast<double>(train.sequence_length);
 }
 
 int64_t of(const MemoryUse& use, int purpose) { return use.bytes[static_cast<size_t>(purpose)]; }
@@ -53,6 +53,7 @@ double predict_flops_per_token(const Recipe& recipe) {
 MemoryUse predict_memory(const Recipe& recipe, const Mesh& mesh, int position, int num_threads,
                          const std::vector<RoutedRows>& loads) {
   EngineSettings settings = training_settings(recipe, mesh, num_threads);
+  settings.fewer = {};
   // On one position each micro-batch, or pair of them, repeats the one before: few tell the peak.
   if (mesh.pipeline_size() == 1 && settings.schedule == "1f1b")
     settings.num_microbatches = std::min<int64_t>(settings.num_microbatches, 4);

@@ -27,6 +27,7 @@
 #include "launch/view/output_file.h"
 #include "launch/view/perfetto.h"
 #include "optim/learning_rate.h"
+#include "recipes/batch_ramp.h"
 #include "recipes/changes.h"
 
 namespace strait {
@@ -188,15 +189,15 @@ std::string Trainer::changes_since(const checkpoint::Manifest& saved) const {
   }
 }
 
-std::vector<int32_t> Trainer::next_windows() {
-  const int64_t mine = engine_->windows_per_step();
+std::vector<int32_t> Trainer::next_windows(int64_t batch) {
+  const int64_t mine = batch / mesh_.data_size();
   const auto length = static_cast<size_t>(engine_->window_tokens());
   std::vector<int32_t> windows(static_cast<size_t>(mine) * length);
   const int64_t first = next_sample_ + mine * mesh_.data(comm_.rank()).self();
   for (int64_t i = 0; i < mine; ++i)
     sampler_->sample(first + i,
                      std::span(windows).subspan(static_cast<size_t>(i) * length, length));
-  next_sample_ += recipe_.train.global_batch;
+  next_sample_ += batch;
   return windows;
 }
 
@@ -218,9 +219,11 @@ Outcome Trainer::run() {
     const int64_t zero_ns = traces ? common_zero(comm_) : 0;
     engine_->record_spans(traces);
     const Clock::time_point start = Clock::now();
-    const std::vector<int32_t> windows = next_windows();
+    const int64_t batch = batch_after(train, next_sample_);
+    const std::vector<int32_t> windows = next_windows(batch);
     const auto totals = engine_->run_step(windows, lr_of_last_step());
     if (totals) committed(*totals);
+    batch_ = batch;
     ++started_;
     step_seconds_ = seconds_since(start);
     run_seconds_ += step_seconds_;
@@ -250,7 +253,7 @@ void Trainer::committed(const StepTotals& totals) {
   report.balance_loss = totals.balance_loss;
   report.gradient_norm = totals.gradient_norm;
   report.learning_rate = learning_rate(recipe_.schedule, report.step, train.steps);
-  report.tokens = train.global_batch * train.sequence_length;
+  report.tokens = batch_ * train.sequence_length;
   report.seconds = step_seconds_;
   report.model_flops = flops_per_token_ * static_cast<double>(report.tokens);
   report.peak_flops = peak_flops_;

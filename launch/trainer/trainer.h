@@ -46,7 +46,7 @@ class Trainer {
   void open_corpus();
   void resume();
   std::string changes_since(const checkpoint::Manifest& saved) const;
-  std::vector<int32_t> next_windows();
+  std::vector<int32_t> next_windows(int64_t batch);
   void committed(const StepTotals& totals);
   void evaluate();
   void save();
@@ -73,6 +73,7 @@ class Trainer {
 
   int64_t started_ = 0;      // steps whose forward and backward have run
   int64_t next_sample_ = 0;  // of the next step
+  int64_t batch_ = 0;        // sequences of the step last started
   int64_t saved_step_ = -1, evaluated_step_ = -1;
   bool stopping_ = false;
   double step_seconds_ = 0;  // of the step last started

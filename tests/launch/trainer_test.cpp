@@ -194,6 +194,31 @@ TEST_F(TrainerTest, APipelineContinuesBitForBitAndOnOneRank) {
   EXPECT_NE(lines_.find("parallel.pipeline: 2 -> 1"), std::string::npos) << lines_;
 }
 
+// Steps of 4, 8 and 12 sequences under a schedule whose copies take half of them each.
+TEST_F(TrainerTest, ABatchRampIsOneRunOnAnyLayout) {
+  const auto layout = [&](bool piped, int64_t steps) {
+    std::vector<std::string> overrides = {"schedule.kind=constant", "train.global_batch=12",
+                                          "train.eval_every=0",
+                                          "train.batch_ramp={from: 4, increment: 4, tokens: 384}",
+                                          "train.steps=" + std::to_string(steps)};
+    if (piped)
+      overrides.insert(overrides.end(), {"parallel.pipeline=2", "parallel.schedule=dualpipe"});
+    return recipe(overrides);
+  };
+  train(layout(true, 7), "whole", 2);
+  train(layout(true, 3), "cut", 2);
+  train(layout(true, 7), "cut", 2);
+  train(layout(false, 7), "one", 1);
+  EXPECT_TRUE(state("whole", 7) == state("cut", 7));
+  EXPECT_LE(distance(state("one", 7), state("whole", 7)), 1e-5);
+  std::string tokens;
+  for (const std::string& line : metrics("whole")) {
+    const size_t at = line.find("\"tokens\":") + 9;
+    tokens += line.substr(at, line.find(',', at) - at) + " ";
+  }
+  EXPECT_EQ(tokens, "64 64 64 128 128 192 192 ");  // 192 tokens of each size on the way
+}
+
 // FP32 moments become BF16, and BF16 ones FP32, when a run goes on with the other.
 TEST_F(TrainerTest, MomentsAreConvertedWhenTheirDtypeChanges) {
   const auto run = [&](const std::string& name, const std::string& dtype, int64_t steps) {

@@ -185,8 +185,6 @@ TEST(CheckLayout, WhatOnlyPlansKnowIsNotTrained) {
   const std::vector<std::pair<std::string, std::string>> cases = {
       {"parallel.waves=4",
        "parallel.waves: 4 can be planned and drawn, not trained yet: strait plan; 1 trains"},
-      {"train.batch_ramp={from: 4, increment: 2, tokens: 1000}",
-       "train.batch_ramp: ramps are planned, not trained, yet: strait plan; leave it out to train"},
       {"train.precision=fp8",
        "train.precision: fp8 can be planned and drawn, not trained yet: strait plan; bf16 trains"},
   };

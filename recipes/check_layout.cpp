@@ -119,13 +119,8 @@ void check_stages_and_schedule(const Recipe& recipe, int64_t microbatches, Probl
 
 // What plans know and training does not.
 void check_trainable(const Recipe& recipe, Rules& rules) {
-  const ParallelSettings& parallel = recipe.parallel;
-  const auto only = [&](bool kept, const std::string& key, const auto& value, const auto& works) {
-    rules.require(kept, key, "{} can be planned and drawn, not trained yet: strait plan; {} trains",
-                  value, works);
-  };
-  only(parallel.waves == 1, "parallel.waves", parallel.waves, 1);
-  only(recipe.train.precision != "fp8", "train.precision", recipe.train.precision, "bf16");
+  rules.require(recipe.train.precision != "fp8", "train.precision",
+                "fp8 can be planned and drawn, not trained yet: strait plan; bf16 trains");
 }
 
 void check_ranks(const Recipe& recipe, int64_t world_size, Problems& problems) {

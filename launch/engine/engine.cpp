@@ -1,5 +1,7 @@
 #include "launch/engine/engine.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 #include <cstring>
 
@@ -49,6 +51,12 @@ Engine::Engine(const EngineSettings& settings, const Mesh& mesh, Rank rank, Comm
   const int64_t experts_here = experts / mesh_.expert_size();
   const bool two_tier =
       is_two_tier(settings_.exchange, mesh_.expert_size(), mesh_.expert_ranks_per_node());
+  // A relay would add a wave of all its ranks where one exchange adds all waves of each.
+  if (two_tier && settings_.waves > 1)
+    throw RecipeError(
+        fmt::format("parallel.waves: {} waves and exchanges over two tiers do not go together; use "
+                    "parallel.exchange = flat, or 1 wave",
+                    settings_.waves));
   links_ = expert_links(mesh_, rank, comm_, two_tier, settings_.exchange_chunks);
   StepLayout layout =
       step_layout(settings_, mesh_, links_.num_nodes() > 1 ? Lane::far : Lane::near);
@@ -107,7 +115,8 @@ RoutedRows Engine::even_load() const {
   const auto rows_to = [&](int64_t parts) {
     return static_cast<int64_t>(
         std::llround(static_cast<double>(tokens) *
-                     expected_parts(route, settings_.model.n_routed_experts, parts)));
+                     expected_crossings(route, settings_.model.n_routed_experts, parts,
+                                        links_.num_ranks, step_shape_.waves)));
   };
   return {.rows = rows_to(links_.two_tier ? links_.num_nodes() : links_.num_ranks),
           .rows_here = rows_to(links_.num_ranks),
@@ -265,7 +274,7 @@ void Engine::compute(const Task& task) {
 OperationPtr Engine::transfer(const Task& task) {
   if (comm_ == nullptr && task_watcher_) task_watcher_(task);
   const auto exchange = [&]() -> ExpertExchange& {
-    return *layer_of(task.microbatch, task.layer).exchange;
+    return layer_of(task.microbatch, task.layer).exchange->wave(task.part);
   };
   switch (task.kind) {
     case Kind::commit:

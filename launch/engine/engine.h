@@ -18,7 +18,7 @@
 #include "core/ops/adamw.h"
 #include "optim/settings.h"
 #include "parallel/comm/comm.h"
-#include "parallel/expert/expert_exchange.h"
+#include "parallel/expert/expert_waves.h"
 #include "parallel/mesh/mesh.h"
 #include "parallel/program/execute.h"
 #include "parallel/program/lower.h"
@@ -43,6 +43,7 @@ struct EngineSettings {
   std::string schedule = "1f1b";    // as parallel.schedule; positions are those of the mesh
   int64_t chunks = 0;               // as parallel.chunks
   bool pairs = false;               // as parallel.pairs
+  int waves = 1;                    // as parallel.waves
   std::vector<StageLayers> stages;  // one per stage of the schedule; empty: one has all layers
   int64_t head_chunk_tokens = 512;  // whose logits exist at once
   int num_threads = 1;

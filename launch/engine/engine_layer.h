@@ -13,9 +13,9 @@ namespace strait {
 // One layer, between its forward and its weight gradients.
 struct Engine::Layer {
   AttentionPhase attention;
-  MlpPhase mlp;  // of a dense layer, or the shared experts
-  ExpertsPhase experts;
-  std::unique_ptr<ExpertExchange> exchange;
+  MlpPhase mlp;                       // of a dense layer, or the shared experts
+  std::vector<ExpertsPhase> experts;  // of each wave
+  std::unique_ptr<ExpertWaves> exchange;
   Tensor d_out;  // gradient of the layer's output, FP32
   Tensor d_x;    // what the MLP adds to the gradient of x
 };

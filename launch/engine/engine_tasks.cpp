@@ -136,14 +136,16 @@ void Engine::attention_task(const Task& task) {
     for (const float loss : losses.span<float>()) sums_[kBalance] += loss;
   Tensor counts = expert_counts_.slice_rows(parameters.moe_index, 1).view({experts});
   count_experts(*ctx_, layer.attention.expert_ids, Accumulate::yes, counts);
-  layer.exchange = std::make_unique<ExpertExchange>(
+  layer.exchange = std::make_unique<ExpertWaves>(
       ExchangeSettings{.ctx = ctx_.get(),
                        .links = links_,
                        .num_experts = experts,
                        .compute = settings_.compute,
                        .combine_wire = settings_.combine_wire,
                        .expected = loads_[static_cast<size_t>(parameters.moe_index)]},
-      layer.attention.x.value, layer.attention.expert_ids, layer.attention.gate_weights.get());
+      step_shape_.waves, layer.attention.x.value, layer.attention.expert_ids,
+      layer.attention.gate_weights.get());
+  layer.experts.resize(static_cast<size_t>(layer.exchange->num_waves()));
 }
 
 void Engine::begin_layer_backward(Context& ctx, int index, int microbatch, Tensor d_out) {
@@ -168,19 +170,20 @@ void Engine::mlp_task(const Task& task) {
 
 void Engine::experts_task(const Task& task) {
   Layer& layer = layer_of(task.microbatch, task.layer);
+  ExpertExchange& exchange = layer.exchange->wave(task.part);
+  ExpertsPhase& experts = layer.experts[static_cast<size_t>(task.part)];
   if (task.pass == Pass::forward) {
     const LayerParameters& parameters = model_.layers[static_cast<size_t>(task.layer)];
-    const ExpertBatch batch = layer.exchange->arrived();
+    const ExpertBatch batch = exchange.arrived();
     loads_[static_cast<size_t>(parameters.moe_index)] = layer.exchange->load();
-    layer.experts =
-        experts_forward(layer_context_, parameters, batch, layer.exchange->sums_dtype());
-    layer.exchange->pack_sums(layer.experts.sums.get());
-    layer.experts.sums.value.reset();
+    experts = experts_forward(layer_context_, parameters, batch, exchange.sums_dtype());
+    exchange.pack_sums(experts.sums.get());
+    experts.sums.value.reset();
   } else if (task.pass == Pass::input_gradient) {
-    const Tensor d_sums = layer.exchange->take_d_sums();
-    layer.exchange->pack_expert_gradients(experts_input_gradient(layer.experts, d_sums));
+    const Tensor d_sums = exchange.take_d_sums();
+    exchange.pack_expert_gradients(experts_input_gradient(experts, d_sums));
   } else {
-    layer.experts.segment->weight_gradients();
+    experts.segment->weight_gradients();
   }
 }
 

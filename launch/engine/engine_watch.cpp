@@ -23,7 +23,7 @@ void Engine::show_route(const Task& task, const AttentionPhase& phase) {
 }
 
 void Engine::add_expert_sums(Context& ctx, int index, int microbatch, Tensor& hidden) {
-  ExpertExchange& exchange = *layer_of(microbatch, index).exchange;
+  ExpertWaves& exchange = *layer_of(microbatch, index).exchange;
   if (!sums_watcher_) return exchange.add_sums(ctx, hidden);
   Tensor sums = ctx.zeros(hidden.shape(), DType::f32, Purpose::workspace);
   exchange.add_sums(ctx, sums);

@@ -71,6 +71,8 @@ StepLayout step_layout(const EngineSettings& settings, const Mesh& mesh, Lane ex
                "EngineSettings::stages are not those of the schedule");
   shape.exchange_lane = exchange_lane;
   shape.exchanges = mesh.expert_size() > 1;
+  // One rank exchanges nothing, so that its experts run at once.
+  shape.waves = shape.exchanges ? settings.waves : 1;
   shape.microbatch_rows = settings.micro_batch * settings.sequence_length;
   shape.exchange_capacity_rows = shape.microbatch_rows * mesh.expert_size();
   for (const std::vector<Chunk>& chunks : layout.schedule.chunks) {

@@ -33,6 +33,7 @@ EngineSettings training_settings(const Recipe& recipe, const Mesh& mesh, int num
   settings.schedule = recipe.parallel.schedule;
   settings.chunks = recipe.parallel.chunks;
   settings.pairs = recipe.parallel.pairs;
+  settings.waves = static_cast<int>(recipe.parallel.waves);
   for (const int64_t batch : batches_of(recipe.train))
     if (batch < recipe.train.global_batch)
       settings.fewer.push_back(batch / (recipe.train.micro_batch * mesh.data_size()));

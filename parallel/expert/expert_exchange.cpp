@@ -8,23 +8,26 @@
 namespace strait {
 namespace {
 
-// Each token's choices by expert, and where among the token's each stood.
+// Each token's choices by expert, and where among the token's each stood; of the experts that `has`
+// says.
 struct Choices {
   RowPairs pairs;
   std::vector<int32_t> slots;  // token * K + k
 };
 
-Choices choices_of(const int32_t* ids, int64_t tokens, int64_t top_k) {
+template <class Has>
+Choices choices_of(const int32_t* ids, int64_t tokens, int64_t top_k, Has&& has) {
   Choices choices;
-  choices.slots.resize(static_cast<size_t>(tokens * top_k));
-  choices.pairs.experts.reserve(choices.slots.size());
+  choices.slots.reserve(static_cast<size_t>(tokens * top_k));
+  choices.pairs.experts.reserve(static_cast<size_t>(tokens * top_k));
   for (int64_t token = 0; token < tokens; ++token) {
-    const auto first = choices.slots.begin() + static_cast<std::ptrdiff_t>(token * top_k);
-    const auto last = first + static_cast<std::ptrdiff_t>(top_k);
-    for (auto slot = first; slot != last; ++slot)
-      *slot = static_cast<int32_t>(slot - choices.slots.begin());
-    std::sort(first, last, [ids](int32_t a, int32_t b) { return ids[a] < ids[b]; });
-    for (auto slot = first; slot != last; ++slot) choices.pairs.experts.push_back(ids[*slot]);
+    const auto first = static_cast<std::ptrdiff_t>(choices.slots.size());
+    for (int64_t slot = token * top_k; slot < (token + 1) * top_k; ++slot)
+      if (has(ids[slot])) choices.slots.push_back(static_cast<int32_t>(slot));
+    std::sort(choices.slots.begin() + first, choices.slots.end(),
+              [ids](int32_t a, int32_t b) { return ids[a] < ids[b]; });
+    for (auto slot = choices.slots.begin() + first; slot != choices.slots.end(); ++slot)
+      choices.pairs.experts.push_back(ids[*slot]);
     choices.pairs.row_offsets.push_back(static_cast<int32_t>(choices.pairs.num_pairs()));
   }
   return choices;
@@ -70,10 +73,14 @@ void ExpertExchange::expect_route() {
   Context& ctx = *settings_.ctx;
   const RoutedRows alone{.rows = tokens_, .rows_here = tokens_, .pairs_here = tokens_ * top_k_};
   const RoutedRows& expected = num_ranks_ == 1 ? alone : settings_.expected;
-  num_rows_ = expected.rows;
-  num_pairs_ = tokens_ * top_k_;
-  rows_here_ = expected.rows_here;
-  pairs_here_ = expected.pairs_here;
+  const auto of_wave = [this](int64_t all) {
+    return all * (settings_.wave + 1) / settings_.num_waves -
+           all * settings_.wave / settings_.num_waves;
+  };
+  num_rows_ = of_wave(expected.rows);
+  num_pairs_ = of_wave(tokens_ * top_k_);
+  rows_here_ = of_wave(expected.rows_here);
+  pairs_here_ = of_wave(expected.pairs_here);
   const auto ints = [&](int64_t count) { return ctx.empty({count}, DType::i32, Purpose::routed); };
   token_of_row_ = ints(num_rows_);
   rows_of_token_ = {
@@ -83,12 +90,17 @@ void ExpertExchange::expect_route() {
 void ExpertExchange::plan_route(const int32_t* ids, const float* weights) {
   Context& ctx = *settings_.ctx;
   const ExpertLinks& links = settings_.links;
-  const Choices choices = choices_of(ids, tokens_, top_k_);
+  const int64_t own = experts_here(), stretch = own / settings_.num_waves;
+  const Choices choices = choices_of(ids, tokens_, top_k_, [&](int32_t expert) {
+    return expert % own / stretch == settings_.wave;
+  });
   remote_rows_ = rows_to_other_nodes(choices.pairs, settings_.num_experts / links.num_nodes(),
                                      links.node_index());
   const std::vector<RowRange> stretches = equal_stretches(tokens_, links.chunks);
   RowPlan made = plan_rows(choices.pairs, stretches, {0, settings_.num_experts},
                            links.two_tier ? links.num_nodes() : num_ranks_);
+  // A row that comes back is the sum of its rank's experts of this wave: a node of the tree.
+  for (int32_t& expert : made.sum_experts) expert += static_cast<int32_t>(settings_.wave * stretch);
   num_rows_ = made.num_rows();
   num_pairs_ = made.num_pairs();
   for (const int32_t pair : made.source_pair) {
@@ -151,9 +163,8 @@ OperationPtr ExpertExchange::dispatch() {
 
 ExpertBatch ExpertExchange::arrived() {
   Context& ctx = *settings_.ctx;
-  const int64_t experts_here = settings_.num_experts / num_ranks_;
-  const int64_t first_expert = settings_.links.rank_index * experts_here;
-  const ExpertRange mine{first_expert, first_expert + experts_here};
+  const int64_t first_expert = settings_.links.rank_index * experts_here();
+  const ExpertRange mine{first_expert, first_expert + experts_here()};
   const std::vector<float>& weights = path_ ? path_->arrived_weights() : pair_weights_;
   send_ = send_scalars_ = recv_scalars_ = {};
   if (ctx.device() == Device::meta) {
@@ -274,22 +285,32 @@ OperationPtr ExpertExchange::dispatch_inverse() {
 ExpertExchange::Gradients ExpertExchange::take_gradients() {
   Context& ctx = *settings_.ctx;
   Gradients result;
-  const Tensor scalars = num_ranks_ == 1 ? send_scalars_ : recv_scalars_;
   result.d_weights = ctx.empty({tokens_, top_k_}, DType::f32, Purpose::activations);
-  ctx.run({.flops = 0, .bytes = 8.0 * static_cast<double>(num_pairs_)}, [&] {
-    // Every (token, k) was sent exactly once.
-    for (int64_t pair = 0; pair < num_pairs_; ++pair)
-      result.d_weights.data<float>()[pair_slots_[static_cast<size_t>(pair)]] =
-          scalars.data<float>()[pair];
-  });
+  take_weight_gradients(result.d_weights);
   if (num_ranks_ == 1) {
     result.d_x = send_;
   } else {
     result.d_x = ctx.empty({tokens_, hidden_}, DType::f32, Purpose::activations);
     tree_sum(ctx, recv_, rows_of_token_, {0, settings_.num_experts}, Accumulate::no, result.d_x);
   }
-  send_ = recv_ = send_scalars_ = recv_scalars_ = {};
+  send_ = recv_ = {};
   return result;
+}
+
+void ExpertExchange::take_weight_gradients(Tensor& d_weights_TK) {
+  const Tensor scalars = num_ranks_ == 1 ? send_scalars_ : recv_scalars_;
+  settings_.ctx->run({.flops = 0, .bytes = 8.0 * static_cast<double>(num_pairs_)}, [&] {
+    // Every (token, k) was sent exactly once.
+    for (int64_t pair = 0; pair < num_pairs_; ++pair)
+      d_weights_TK.data<float>()[pair_slots_[static_cast<size_t>(pair)]] =
+          scalars.data<float>()[pair];
+  });
+  send_scalars_ = recv_scalars_ = {};
+}
+
+ExpertExchange::Returned ExpertExchange::take_returned() {
+  send_ = {};
+  return {.rows = std::exchange(recv_, {}), .entries = rows_of_token_};
 }
 
 }  // namespace strait

@@ -41,6 +41,9 @@ struct ExchangeSettings {
   DType compute = DType::f32;       // of dispatched rows
   DType combine_wire = DType::f32;  // of sums on their way back, and of gradients
   RoutedRows expected = {};         // on `meta`, where nothing is routed; not used with one rank
+  // Only the wave-th of num_waves equal stretches of each rank's experts (expert_waves.h);
+  // `expected` counts all. 1 with one rank.
+  int wave = 0, num_waves = 1;
 };
 
 class ExpertExchange {
@@ -72,11 +75,20 @@ class ExpertExchange {
   };
   Gradients take_gradients();  // compute thread, after dispatch_inverse
 
+  // For sums over several waves: the rows that have come back, and what they are of each token.
+  struct Returned {
+    Tensor rows;
+    TreeEntries entries;
+  };
+  Returned take_returned();                          // after combine or dispatch_inverse
+  void take_weight_gradients(Tensor& d_weights_TK);  // its own choices, after dispatch_inverse
+
   DType sums_dtype() const;  // what experts_forward should produce
   RoutedRows load() const;   // once arrived
 
  private:
   void expect_route();  // on `meta`
+  int64_t experts_here() const { return settings_.num_experts / num_ranks_; }
   void plan_route(const int32_t* ids, const float* weights);
   void pack_rows(const Tensor& x);
   void expect_relay(DType dtype);  // on `meta`: what dispatch and the others hold for a moment

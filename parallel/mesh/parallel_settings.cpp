@@ -36,7 +36,7 @@ const SettingsTable& table_of(const ParallelSettings*) {
        .unit = "parts",
        .range = between(1, 256),
        .doc = "Parts that a layer's experts are exchanged and run in, one under the other. "
-              "Training takes only 1 yet."},
+              "Exchanges over two tiers take only 1."},
       {.name = "exchange",
        .value = value_of<&ParallelSettings::exchange>,
        .choices = {"auto", "flat", "two_tier"},

@@ -37,6 +37,7 @@ struct Case {
   const char* schedule;
   int pipeline, expert, replicas = 1;
   bool pairs = false;
+  int waves = 1;
 };
 
 class Pipelines : public testing::TestWithParam<Case> {};
@@ -44,7 +45,9 @@ class Pipelines : public testing::TestWithParam<Case> {};
 TEST_P(Pipelines, GatesHold) {
   const Case& c = GetParam();
   const int data = c.expert * c.replicas;
-  expect_gates_hold(recipe_of(c.schedule, c.pipeline, c.expert, data, c.pairs), c.pipeline * data);
+  Recipe recipe = recipe_of(c.schedule, c.pipeline, c.expert, data, c.pairs);
+  recipe.parallel.waves = c.waves;
+  expect_gates_hold(recipe, c.pipeline * data);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -55,12 +58,14 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"zbv", 2, 2}, Case{"dualpipe", 2, 1}, Case{"dualpipe", 2, 2, 2},
                     Case{"dualpipe", 4, 2}, Case{"dualpipev", 2, 2}, Case{"dualpipev", 4, 1},
                     Case{"1f1b", 1, 2, 1, true}, Case{"1f1b", 2, 2, 1, true},
-                    Case{"interleaved", 2, 2, 1, true}),
+                    Case{"interleaved", 2, 2, 1, true}, Case{"1f1b", 1, 2, 1, false, 2},
+                    Case{"1f1b", 1, 4, 1, true, 2}, Case{"zb1p", 2, 2, 1, false, 4},
+                    Case{"dualpipe", 2, 2, 1, false, 2}),
     [](const auto& info) {
       const Case& c = info.param;
       return std::string(c.schedule) + "Pipeline" + std::to_string(c.pipeline) + "Expert" +
              std::to_string(c.expert) + (c.replicas > 1 ? "Replicas" : "") +
-             (c.pairs ? "Pairs" : "");
+             (c.pairs ? "Pairs" : "") + (c.waves > 1 ? "Waves" + std::to_string(c.waves) : "");
     });
 
 TEST(PipelinesModel, SharedEmbeddingAndHead) {
@@ -78,6 +83,17 @@ TEST(PipelinesModel, SoftmaxGatesWithoutMtp) {
   recipe.model.num_nextn_predict_layers = 0;
   recipe.balance.bias_update_speed = 0;
   expect_gates_hold(recipe, 4);
+}
+
+TEST(PipelinesModel, WavesStayOnOneTier) {
+  Recipe recipe = recipe_of("1f1b", 1, 4, 4, false);
+  recipe.parallel.waves = 2;
+  EXPECT_THROW(run_ranks(4,
+                         [&](Rank, Comm& comm) {
+                           comm.group_nodes(2);
+                           verify(recipe, {}, comm);
+                         }),
+               Error);
 }
 
 TEST(PipelinesModel, Bf16) { expect_gates_hold(recipe_of("dualpipev", 2, 2, 2, false, "bf16"), 4); }

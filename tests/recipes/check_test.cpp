@@ -183,18 +183,11 @@ TEST(CheckLayout, NamesTheNearestNumbersThatWork) {
 
 TEST(CheckLayout, WhatOnlyPlansKnowIsNotTrained) {
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {"parallel.waves=4",
-       "parallel.waves: 4 can be planned and drawn, not trained yet: strait plan; 1 trains"},
       {"train.precision=fp8",
        "train.precision: fp8 can be planned and drawn, not trained yet: strait plan; bf16 trains"},
   };
   for (const auto& [override, problem] : cases)
     EXPECT_EQ(layout_problem({override}, 1), "--set " + override + ": " + problem);
-  EXPECT_EQ(layout_problem({"parallel.waves=2", "train.precision=fp8"}, 1),
-            "--set parallel.waves=2: parallel.waves: 2 can be planned and drawn, not trained yet: "
-            "strait plan; 1 trains\n"
-            "--set train.precision=fp8: train.precision: fp8 can be planned and drawn, not trained "
-            "yet: strait plan; bf16 trains");
 }
 
 std::string plan_problem(const std::vector<std::string>& overrides, int64_t world_size) {

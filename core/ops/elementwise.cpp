@@ -1,6 +1,5 @@
 #include "core/ops/elementwise.h"
 
-#include <atomic>
 #include <vector>
 
 #include "core/ops/check.h"
@@ -61,20 +60,6 @@ void add(Context& ctx, const Tensor& x, Tensor& y) {
   });
 }
 
-void scale(Context& ctx, double factor, Tensor& x) {
-  check_matrix("scale", "x", x, kAnySize, kAnySize, kActivationTypes);
-  const Cost cost{.flops = static_cast<double>(x.numel()),
-                  .bytes = 2.0 * static_cast<double>(x.bytes())};
-  ctx.run(cost, [&] {
-    const cpu::Rows target = cpu::rows_of(x);
-    const auto kernel = STRAIT_CPU_KERNEL(scale);
-    for_pieces(ctx, x, x.contiguous(),
-               [&](int64_t offset, int64_t cols, int64_t begin, int64_t end) {
-                 kernel(static_cast<float>(factor), cpu::advance(target, offset), cols, begin, end);
-               });
-  });
-}
-
 void fill(Context& ctx, double value, Tensor& x) {
   check_matrix("fill", "x", x, kAnySize, kAnySize, kActivationTypes);
   ctx.run({.bytes = static_cast<double>(x.bytes())}, [&] {
@@ -109,20 +94,6 @@ double sum_of_squares(Context& ctx, const Tensor& x) {
     for (size_t step = 1; step < sums.size(); step *= 2)
       for (size_t i = 0; i + step < sums.size(); i += 2 * step) sums[i] += sums[i + step];
     total = sums[0];
-  });
-  return total;
-}
-
-int64_t count_non_finite(Context& ctx, const Tensor& x) {
-  check_matrix("count_non_finite", "x", x, kAnySize, kAnySize, kActivationTypes);
-  std::atomic<int64_t> total = 0;
-  ctx.run({.bytes = static_cast<double>(x.bytes())}, [&] {
-    const cpu::Rows source = cpu::rows_of(x);
-    const auto kernel = STRAIT_CPU_KERNEL(count_non_finite);
-    for_pieces(ctx, x, x.contiguous(),
-               [&](int64_t offset, int64_t cols, int64_t begin, int64_t end) {
-                 total += kernel(cpu::advance(source, offset), cols, begin, end);
-               });
   });
   return total;
 }

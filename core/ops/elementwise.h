@@ -1,4 +1,4 @@
-// core/ops/elementwise.h: casts, sums and counts over whole tensors.
+// core/ops/elementwise.h: casts and sums over whole tensors.
 // Tensors are f32 or bf16 unless said otherwise, read as matrices whose rows may be strided.
 // Arithmetic is FP32 and rounds once.
 #pragma once
@@ -14,9 +14,6 @@ void cast(Context& ctx, const Tensor& x, Tensor& y);
 // y += x.
 void add(Context& ctx, const Tensor& x, Tensor& y);
 
-// x *= factor.
-void scale(Context& ctx, double factor, Tensor& x);
-
 // x = value.
 void fill(Context& ctx, double value, Tensor& x);
 
@@ -24,8 +21,5 @@ void fill(Context& ctx, double value, Tensor& x);
 // The same bits for any number of threads and every instruction set. 0 on `meta`. REQUIRES: x
 // contiguous.
 double sum_of_squares(Context& ctx, const Tensor& x);
-
-// How many elements are infinite or NaN. 0 on `meta`.
-int64_t count_non_finite(Context& ctx, const Tensor& x);
 
 }  // namespace strait

@@ -97,25 +97,6 @@ void gather_rows(Context& ctx, const Tensor& x_TH, const Tensor& index_R, Tensor
   });
 }
 
-void scatter_rows(Context& ctx, const Tensor& x_RH, const Tensor& index_R, Tensor& out_TH) {
-  const char* op = "scatter_rows";
-  check_flat(op, "index", index_R, kAnySize, {DType::i32, DType::i64});
-  check_matrix(op, "x", x_RH, index_R.numel(), kAnySize, kActivationTypes);
-  const int64_t rows = index_R.numel(), cols = x_RH.cols();
-  check_matrix(op, "out", out_TH, kAnySize, cols, kActivationTypes);
-  const Cost cost{.bytes = static_cast<double>(index_R.bytes() + 2 * x_RH.bytes()),
-                  .op_class = OpClass::permute};
-  ctx.run(cost, [&] {
-    check_index(op, index_R, out_TH.rows());
-    const auto kernel = STRAIT_CPU_KERNEL(scatter_rows);
-    const cpu::Rows x = cpu::rows_of(x_RH), out = cpu::rows_of(out_TH);
-    const cpu::Index index = cpu::index_of(index_R);
-    ctx.pool().parallel_for(rows, cpu::row_grain(cols), [&](int64_t begin, int64_t end) {
-      kernel(x, index, out, cols, begin, end);
-    });
-  });
-}
-
 void tree_sum(Context& ctx, const Tensor& rows_RH, const TreeEntries& entries, ExpertRange range,
               Accumulate accumulate, Tensor& out_TH) {
   const char* op = "tree_sum";

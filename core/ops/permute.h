@@ -14,9 +14,6 @@ namespace strait {
 // the same type is copied bit by bit, otherwise converted. Also the gradient of tree_sum.
 void gather_rows(Context& ctx, const Tensor& x_TH, const Tensor& index_R, Tensor& out_RH);
 
-// out_TH[index_R[r]] = x_RH[r]; other rows keep what they hold. REQUIRES: no index twice.
-void scatter_rows(Context& ctx, const Tensor& x_RH, const Tensor& index_R, Tensor& out_TH);
-
 // For each output row t its entries offsets[t] .. offsets[t+1]-1, in strictly ascending expert
 // order.
 struct TreeEntries {

@@ -414,10 +414,6 @@ void File::set_attribute(const std::string& object, const std::string& name, int
   state_->owner->run([&] { set_scalar(*state_, object, name, H5T_STD_I64LE, &value); });
 }
 
-void File::set_attribute(const std::string& object, const std::string& name, double value) {
-  state_->owner->run([&] { set_scalar(*state_, object, name, H5T_IEEE_F64LE, &value); });
-}
-
 void File::set_attribute(const std::string& object, const std::string& name,
                          const std::string& value) {
   state_->owner->run([&] {
@@ -442,15 +438,6 @@ int64_t File::int_attribute(const std::string& object, const std::string& name) 
   state_->owner->run([&] {
     const Scoped attribute(open_scalar(*state_, object, name, H5T_INTEGER), H5Aclose);
     checked(H5Aread(attribute, H5T_NATIVE_INT64, &value), *state_, "reading attribute " + name);
-  });
-  return value;
-}
-
-double File::double_attribute(const std::string& object, const std::string& name) const {
-  double value = 0;
-  state_->owner->run([&] {
-    const Scoped attribute(open_scalar(*state_, object, name, H5T_FLOAT), H5Aclose);
-    checked(H5Aread(attribute, H5T_NATIVE_DOUBLE, &value), *state_, "reading attribute " + name);
   });
   return value;
 }

@@ -86,11 +86,9 @@ class File {
   // Scalar attributes of a group ("/") or dataset. Setting replaces. Reading a missing one, or one
   // of another kind, throws DataError. Strings are UTF-8 of any length.
   void set_attribute(const std::string& object, const std::string& name, int64_t value);
-  void set_attribute(const std::string& object, const std::string& name, double value);
   void set_attribute(const std::string& object, const std::string& name, const std::string& value);
   bool has_attribute(const std::string& object, const std::string& name) const;
   int64_t int_attribute(const std::string& object, const std::string& name) const;
-  double double_attribute(const std::string& object, const std::string& name) const;
   std::string string_attribute(const std::string& object, const std::string& name) const;
 
  private:

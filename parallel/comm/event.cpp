@@ -1,6 +1,5 @@
 #include "parallel/comm/event.h"
 
-#include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <utility>
@@ -84,37 +83,6 @@ void Completion::complete(std::exception_ptr error) {
     state_->changed.notify_all();
   }
   for (const auto& callback : callbacks) callback(error);
-}
-
-Event all_of(std::span<const Event> events) {
-  struct Shared {
-    std::atomic<size_t> left;
-    std::mutex mutex;
-    std::exception_ptr first;
-    Completion completion;
-  };
-  if (events.empty()) return {};
-  auto shared = std::make_shared<Shared>();
-  shared->left = events.size();
-  const Event result = shared->completion.event();
-  for (const Event& event : events)
-    event.then([shared](std::exception_ptr error) {
-      if (error) {
-        std::lock_guard lock(shared->mutex);
-        if (!shared->first) shared->first = error;
-      }
-      if (shared->left.fetch_sub(1) != 1) return;
-      std::exception_ptr first;
-      {
-        std::lock_guard lock(shared->mutex);
-        first = shared->first;
-      }
-      if (first)
-        shared->completion.fail(first);
-      else
-        shared->completion.finish();
-    });
-  return result;
 }
 
 }  // namespace strait

@@ -7,7 +7,6 @@
 #include <exception>
 #include <functional>
 #include <memory>
-#include <span>
 
 namespace strait {
 
@@ -46,9 +45,5 @@ class Completion {
   void complete(std::exception_ptr error);
   std::shared_ptr<Event::State> state_;
 };
-
-// Done when all of `events` are; fails with the first error that occurs, but never before all are
-// done.
-Event all_of(std::span<const Event> events);
 
 }  // namespace strait

@@ -147,11 +147,4 @@ RailGroup Mesh::rail(Rank rank) const {
   return {std::move(ranks), rank};
 }
 
-std::vector<Rank> Mesh::ranks_on_node(int node) const {
-  std::vector<Rank> ranks;
-  for (int rank = 0; rank < size(); ++rank)
-    if (node_of({rank}) == node) ranks.push_back({rank});
-  return ranks;
-}
-
 }  // namespace strait

@@ -56,7 +56,6 @@ class Mesh {
   ReplicasGroup replicas(Rank rank) const;
   NodeGroup node(Rank rank) const;
   RailGroup rail(Rank rank) const;
-  std::vector<Rank> ranks_on_node(int node) const;
 
  private:
   void check_expert_groups(std::span<const std::string> hosts);

@@ -45,29 +45,6 @@ TEST_P(Permute, GatherCopiesTheNamedRows) {
   }
 }
 
-TEST_P(Permute, ScatterWritesTheNamedRowsOnly) {
-  const auto& [rows, targets, cols, x_type, out_type, index_type] = GetParam();
-  const int64_t moved = std::min(rows, targets);
-  const Numbers x = test::random_numbers(moved * cols, 3, 1, x_type);
-  Numbers all(static_cast<size_t>(targets));
-  for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<double>(i);
-  std::shuffle(all.begin(), all.end(), std::mt19937(4));
-  const Numbers index(all.begin(), all.begin() + moved);
-  Numbers expected(static_cast<size_t>(targets * cols), 5);
-  for (int64_t r = 0; r < moved; ++r) {
-    const Numbers copy = row(x, r, cols, out_type);
-    std::copy(copy.begin(), copy.end(),
-              expected.begin() + static_cast<int64_t>(index[static_cast<size_t>(r)]) * cols);
-  }
-  for (int threads : {1, 2, 4}) {
-    Context ctx(Device::cpu, threads);
-    Tensor out = test::view_of(ctx, targets, cols, out_type, Numbers(expected.size(), 5));
-    scatter_rows(ctx, test::view_of(ctx, moved, cols, x_type, x),
-                 test::tensor_of(ctx, {moved}, index_type, index), out);
-    test::expect_same_bits(test::read(out), expected, "out");
-  }
-}
-
 INSTANTIATE_TEST_SUITE_P(Sizes, Permute,
                          ::testing::Values(Case{0, 3, 5, DType::f32, DType::f32, DType::i32},
                                            Case{1, 1, 1, DType::f32, DType::f32, DType::i64},
@@ -224,9 +201,6 @@ TEST(PermuteOp, WrongIndicesAreNamed) {
     const Tensor index = test::tensor_of(ctx, {2}, DType::i32, {0, bad});
     EXPECT_THROW(gather_rows(ctx, x, index, out), InternalError);
   }
-  EXPECT_THROW(
-      scatter_rows(ctx, x.slice_rows(0, 2), test::tensor_of(ctx, {2}, DType::i64, {0, 2}), out),
-      InternalError);
 
   const auto entries = [&](const Numbers& offsets, const Numbers& experts, const Numbers& rows) {
     const auto make = [&](const Numbers& numbers) {
@@ -257,7 +231,6 @@ TEST(PermuteOp, BillsOnMeta) {
          sums = meta.empty({4, 6}, DType::f32, Purpose::routed);
   gather_rows(meta, x, index, out);
   EXPECT_EQ(meta.spent().bytes, 9 * 4 + 2 * 9 * 6 * 2);
-  scatter_rows(meta, out, index, sums);
   meta.reset_spent();
   const TreeEntries entries{meta.empty({5}, DType::i32, Purpose::routed), index, index};
   tree_sum(meta, out, entries, {0, 8}, Accumulate::no, sums);

@@ -69,7 +69,12 @@ TEST(JsonOutput, OfARunThatGoesOnAndIsStopped) {
   const auto first = train({"train.eval_every=2"});
   EXPECT_EQ(first->code(), 0);
   std::map<std::string, int> kinds;
-  for (const nlohmann::json& line : lines_of(first->output())) ++kinds[line.value("kind", "none")];
+  for (const nlohmann::json& line : lines_of(first->output())) {
+    ++kinds[line.value("kind", "none")];
+    if (line.value("kind", "none") == "step") {
+      EXPECT_GT(line.value("share_of_peak", -1.0), 0) << line;
+    }
+  }
   EXPECT_EQ(kinds, (std::map<std::string, int>{{"step", 4}, {"held_out", 3}, {"memory", 1}}));
   EXPECT_NE(first->errors().find("saved "), std::string::npos) << first->errors();
 

@@ -130,6 +130,13 @@ void Engine::lower_programs(const StepShape& shape, int position) {
   const auto mine = [position](std::vector<Program> programs) {
     return std::move(programs[static_cast<size_t>(position)]);
   };
+  const PeakUse kept = peak_use(step_->later, [&](const Task& task) -> KeptBytes {
+    if (task.kind != Kind::experts) return {};
+    return {.until_weight_gradient =
+                shape.microbatch_rows * settings_.model.num_experts_per_tok / task.num_parts};
+  });
+  const bool meta = ctx_->device() == Device::meta;  // where every expert gets as many
+  routed_pool_ = RoutedPool(kept.bytes, meta ? 0 : settings_.routed_headroom);
   settle_ = mine(lower_settle(shape));
   load_ = mine(lower_load(shape));
   evaluation_ = mine(lower_evaluation(shape, step_->schedule));

@@ -19,6 +19,7 @@
 #include "optim/settings.h"
 #include "parallel/comm/comm.h"
 #include "parallel/expert/expert_waves.h"
+#include "parallel/expert/routed_pool.h"
 #include "parallel/mesh/mesh.h"
 #include "parallel/program/execute.h"
 #include "parallel/program/lower.h"
@@ -35,6 +36,7 @@ struct EngineSettings {
   DType combine_wire = DType::f32;
   std::string exchange = "auto";  // as parallel.exchange
   int exchange_chunks = 1;        // of a two-tier exchange
+  double routed_headroom = 0;     // of the RoutedPool; 0: no limit
   Recompute recompute;
   int64_t sequence_length = 0;
   int64_t micro_batch = 1;          // sequences
@@ -59,6 +61,8 @@ struct StepTotals {
   double same_node_bytes = 0, other_node_bytes = 0;  // payload sent since the commit before
   // Of that, what exchanges have sent to other nodes, and the least they could have (ExpertLinks).
   double exchange_far_bytes = 0, exchange_floor_bytes = 0;
+  double routed_fullest = 0;  // of the fullest rank's RoutedPool, in multiples of the mean
+  double routed_again = 0;    // phases, of all ranks, that it had no room for
   double waiting_seconds = 0, transfer_seconds = 0;  // see ExecutionTimes
   bool stop_requested = false;                       // by any rank
   std::vector<int64_t> expert_counts;                // [MoE layers, E]
@@ -207,6 +211,7 @@ class Engine {
   Mesh mesh_;
   Comm* comm_ = nullptr;
   ExpertLinks links_;
+  RoutedPool routed_pool_;
   std::optional<Channel> world_channel_, pipe_channel_;
   std::vector<Channel> bucket_channels_;  // none without a Comm
   std::unique_ptr<Context> ctx_;
@@ -242,8 +247,9 @@ class Engine {
   Tensor expert_counts_;           // [MoE layers, E] i64, of this rank's step
   std::vector<RoutedRows> loads_;  // [MoE layers] of the micro-batch in flight
   std::vector<RoutedRows> loads_at_peak_;
-  int64_t peak_bytes_ = 0;    // so far
-  std::vector<double> sums_;  // what commit adds up over ranks
+  int64_t peak_bytes_ = 0;                 // so far
+  std::vector<double> sums_;               // what commit adds up over ranks
+  std::vector<double> routed_fullest_{0};  // and what it takes the largest of
   StepTotals totals_;
   ExecutionTimes times_;
   bool records_spans_ = false;

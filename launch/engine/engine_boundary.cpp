@@ -47,6 +47,9 @@ void Engine::gradient_norm() {
     sums_[kSquares] += sum_of_squares(*ctx_, own_gradients(bucket));
   sums_[kNonFinite] = std::isfinite(sums_[kSquares] + sums_[kNll] + sums_[kMtpNll]) ? 0 : 1;
   sums_[kStop] = stop_requested_ ? 1 : 0;
+  sums_[kRoutedAgain] = static_cast<double>(routed_pool_.refused());
+  routed_fullest_[0] = routed_pool_.fullest();
+  routed_pool_.reset();
   if (comm_ != nullptr) {
     LaneBytes sent;
     for (int lane = 0; lane < kNumLinkLanes; ++lane) {
@@ -76,6 +79,8 @@ OperationPtr Engine::commit() {
   if (!world_channel_ || world_channel_->size() == 1) return nullptr;
   std::vector<Step> steps;
   steps.push_back([this] { return all_reduce_sum(*world_channel_, std::span<double>(sums_)); });
+  steps.push_back(
+      [this] { return all_reduce_max(*world_channel_, std::span<double>(routed_fullest_)); });
   steps.push_back([this]() -> OperationPtr {
     if (totals_.expert_counts.empty()) return nullptr;
     return all_reduce_sum(*world_channel_, std::span<int64_t>(totals_.expert_counts));
@@ -96,6 +101,8 @@ void Engine::finish_commit() {
   totals_.other_node_bytes = sums_[kOtherNodeBytes];
   totals_.exchange_far_bytes = sums_[kExchangeFarBytes];
   totals_.exchange_floor_bytes = sums_[kExchangeFloorBytes];
+  totals_.routed_again = sums_[kRoutedAgain];
+  totals_.routed_fullest = routed_fullest_[0];
   totals_.waiting_seconds = sums_[kWaitingSeconds];
   totals_.transfer_seconds = sums_[kTransferSeconds];
   const bool finite = sums_[kNonFinite] == 0;

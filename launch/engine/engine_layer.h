@@ -68,6 +68,7 @@ enum CommitSlot {
   kOtherNodeBytes,
   kExchangeFarBytes,
   kExchangeFloorBytes,
+  kRoutedAgain,
   kWaitingSeconds,
   kTransferSeconds,
   kNumSlots

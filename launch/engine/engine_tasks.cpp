@@ -137,12 +137,14 @@ void Engine::attention_task(const Task& task) {
   Tensor counts = expert_counts_.slice_rows(parameters.moe_index, 1).view({experts});
   count_experts(*ctx_, layer.attention.expert_ids, Accumulate::yes, counts);
   layer.exchange = std::make_unique<ExpertWaves>(
-      ExchangeSettings{.ctx = ctx_.get(),
-                       .links = links_,
-                       .num_experts = experts,
-                       .compute = settings_.compute,
-                       .combine_wire = settings_.combine_wire,
-                       .expected = loads_[static_cast<size_t>(parameters.moe_index)]},
+      ExchangeSettings{
+          .ctx = ctx_.get(),
+          .links = links_,
+          .num_experts = experts,
+          .compute = settings_.compute,
+          .combine_wire = settings_.combine_wire,
+          .may_forget = routed_pool_.limited() && layer_context_.mode == Mode::training,
+          .expected = loads_[static_cast<size_t>(parameters.moe_index)]},
       step_shape_.waves, layer.attention.x.value, layer.attention.expert_ids,
       layer.attention.gate_weights.get());
   layer.experts.resize(static_cast<size_t>(layer.exchange->num_waves()));
@@ -170,20 +172,28 @@ void Engine::mlp_task(const Task& task) {
 
 void Engine::experts_task(const Task& task) {
   Layer& layer = layer_of(task.microbatch, task.layer);
+  const LayerParameters& parameters = model_.layers[static_cast<size_t>(task.layer)];
   ExpertExchange& exchange = layer.exchange->wave(task.part);
   ExpertsPhase& experts = layer.experts[static_cast<size_t>(task.part)];
-  if (task.pass == Pass::forward) {
-    const LayerParameters& parameters = model_.layers[static_cast<size_t>(task.layer)];
-    const ExpertBatch batch = exchange.arrived();
-    loads_[static_cast<size_t>(parameters.moe_index)] = layer.exchange->load();
+  const auto forward = [&](const ExpertBatch& batch) {
     experts = experts_forward(layer_context_, parameters, batch, exchange.sums_dtype());
+  };
+  if (task.pass == Pass::forward) {
+    forward(exchange.arrived());
+    loads_[static_cast<size_t>(parameters.moe_index)] = layer.exchange->load();
     exchange.pack_sums(experts.sums.get());
     experts.sums.value.reset();
+    if (layer_context_.mode == Mode::inference || routed_pool_.take(exchange.load().pairs_here))
+      return;
+    experts = {};
+    exchange.forget();
   } else if (task.pass == Pass::input_gradient) {
     const Tensor d_sums = exchange.take_d_sums();
+    if (exchange.forgotten()) forward(exchange.arrived_again());
     exchange.pack_expert_gradients(experts_input_gradient(experts, d_sums));
   } else {
     experts.segment->weight_gradients();
+    if (!exchange.forgotten()) routed_pool_.give_back(exchange.load().pairs_here);
   }
 }
 

@@ -46,7 +46,9 @@ std::string to_line(const StepReport& r) {
   if (r.exchange_floor_bytes > 0)
     line += fmt::format(" (exchanges {}, floor {})", bytes_text(r.exchange_far_bytes),
                         bytes_text(r.exchange_floor_bytes));
-  if (r.load_max_over_mean > 0) line += fmt::format("  load {:.2f}", r.load_max_over_mean);
+  if (r.load_max_over_mean > 0)
+    line += fmt::format("  load {:.2f}  routed {:.2f}", r.load_max_over_mean, r.routed_fullest);
+  if (r.routed_again > 0) line += fmt::format(" ({:.0f} again)", r.routed_again);
   return line + fmt::format("  mem {}  left {}", bytes_text(static_cast<double>(r.memory_bytes)),
                             duration_text(r.seconds_left));
 }
@@ -55,14 +57,15 @@ std::string to_json(const StepReport& r) {
   return fmt::format(
       R"({{"kind":"step","step":{},"loss":{},"mtp_loss":{},"balance_loss":{},"gradient_norm":{},"learning_rate":{},)"
       R"("tokens":{},"seconds":{},"tokens_per_second":{},"model_flops_per_second":{},"share_of_peak":{},"hidden_share":{},)"
-      R"("same_node_bytes":{},"other_node_bytes":{},"exchange_far_bytes":{},"exchange_floor_bytes":{},"load_max_over_mean":{},"memory_bytes":{}}})",
+      R"("same_node_bytes":{},"other_node_bytes":{},"exchange_far_bytes":{},"exchange_floor_bytes":{},"load_max_over_mean":{},"routed_fullest":{},"routed_again":{},"memory_bytes":{}}})",
       r.step, number(r.loss), number(r.mtp_loss), number(r.balance_loss), number(r.gradient_norm),
       number(r.learning_rate), r.tokens, number(r.seconds),
       number(static_cast<double>(r.tokens) / r.seconds), number(r.model_flops / r.seconds),
       number(r.model_flops / r.seconds / r.peak_flops),
       r.has_transfers ? number(r.hidden_share) : "null", number(r.same_node_bytes),
       number(r.other_node_bytes), number(r.exchange_far_bytes), number(r.exchange_floor_bytes),
-      number(r.load_max_over_mean), r.memory_bytes);
+      number(r.load_max_over_mean), number(r.routed_fullest), number(r.routed_again),
+      r.memory_bytes);
 }
 
 std::string to_line(const EvaluationReport& r) {

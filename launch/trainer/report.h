@@ -24,6 +24,9 @@ struct StepReport {
   // Of the latter, those of dispatch and combine, and the least they could be: each token's row
   // once to each remote node that holds one of its experts, in each exchange.
   double exchange_far_bytes = 0, exchange_floor_bytes = 0;
+  // Of the rank whose routed experts kept most until backward, in multiples of the mean; and phases
+  // that were dispatched and computed again because they had no room.
+  double routed_fullest = 0, routed_again = 0;
   double load_max_over_mean = 0;  // of the most loaded expert, worst MoE layer; 0: no experts
   int64_t memory_bytes = 0;       // tensors of the fullest rank, at the step's peak
   double seconds_left = 0;        // of the run, at the pace so far

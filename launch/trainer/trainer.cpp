@@ -265,6 +265,8 @@ void Trainer::committed(const StepTotals& totals) {
   report.other_node_bytes = totals.other_node_bytes;
   report.exchange_far_bytes = totals.exchange_far_bytes;
   report.exchange_floor_bytes = totals.exchange_floor_bytes;
+  report.routed_fullest = totals.routed_fullest;
+  report.routed_again = totals.routed_again;
   report.load_max_over_mean =
       totals.expert_counts.empty()
           ? 0

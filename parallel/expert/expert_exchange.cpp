@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/ops/elementwise.h"
+#include "parallel/comm/all_reduce.h"
 
 namespace strait {
 namespace {
@@ -64,7 +65,7 @@ ExpertExchange::ExpertExchange(const ExchangeSettings& settings, std::shared_ptr
   }
   if (num_ranks_ == 1) return;
   pack_rows(x_->get());
-  x_.reset();
+  if (!settings_.may_forget) x_.reset();
 }
 
 ExpertExchange::~ExpertExchange() = default;
@@ -165,7 +166,6 @@ ExpertBatch ExpertExchange::arrived() {
   Context& ctx = *settings_.ctx;
   const int64_t first_expert = settings_.links.rank_index * experts_here();
   const ExpertRange mine{first_expert, first_expert + experts_here()};
-  const std::vector<float>& weights = path_ ? path_->arrived_weights() : pair_weights_;
   send_ = send_scalars_ = recv_scalars_ = {};
   if (ctx.device() == Device::meta) {
     sorted_ = expected_pairs(ctx, rows_here_, pairs_here_, mine);
@@ -176,17 +176,37 @@ ExpertBatch ExpertExchange::arrived() {
     sorted_ = sort_pairs(
         ctx, pairs, path_ ? path_->source_order() : std::vector<RowRange>{{0, rows_here_}}, mine);
   }
+  return batch_of(num_ranks_ == 1 ? x_ : std::make_shared<Value>(std::exchange(recv_, {})));
+}
+
+ExpertBatch ExpertExchange::batch_of(std::shared_ptr<Value> rows) {
+  Context& ctx = *settings_.ctx;
+  const std::vector<float>& weights = path_ ? path_->arrived_weights() : pair_weights_;
   Tensor sorted_weights = ctx.empty({pairs_here_}, DType::f32, Purpose::routed);
   ctx.run({.flops = 0, .bytes = 8.0 * static_cast<double>(pairs_here_)}, [&] {
     const int32_t* arrival = sorted_.arrival_of_pair.data<int32_t>();
     for (int64_t pair = 0; pair < pairs_here_; ++pair)
       sorted_weights.data<float>()[pair] = weights[static_cast<size_t>(arrival[pair])];
   });
-  return {
-      .rows = num_ranks_ == 1 ? std::move(x_) : std::make_shared<Value>(std::exchange(recv_, {})),
-      .pair_weights = sorted_weights,
-      .offsets = sorted_.offsets,
-      .pairs = sorted_.map};
+  return {.rows = std::move(rows),
+          .pair_weights = sorted_weights,
+          .offsets = sorted_.offsets,
+          .pairs = sorted_.map};
+}
+
+void ExpertExchange::forget() {
+  STRAIT_CHECK(settings_.may_forget, "[exchange] rows are to be kept");
+  forgotten_ = true;
+  sends_again_ = {1};
+}
+
+ExpertBatch ExpertExchange::arrived_again() {
+  return batch_of(num_ranks_ == 1 ? x_ : std::make_shared<Value>(std::exchange(recv_again_, {})));
+}
+
+OperationPtr ExpertExchange::agree_on_sending_again() {
+  if (!settings_.may_forget) return nullptr;
+  return all_reduce_max(*settings_.links.ranks, std::span<int64_t>(sends_again_));
 }
 
 DType ExpertExchange::sums_dtype() const {
@@ -207,7 +227,14 @@ OperationPtr ExpertExchange::combine() {
       settings_.ctx->empty({num_rows_, hidden_}, settings_.combine_wire, Purpose::communication);
   if (path_) {
     count_floor(settings_.combine_wire);
-    return path_->return_sums(send_, recv_);
+    std::vector<Step> steps;
+    steps.push_back([this] { return agree_on_sending_again(); });
+    steps.push_back([this] { return path_->return_sums(send_, recv_); });
+    steps.push_back([this]() -> OperationPtr {
+      if (sends_again_[0] != 0) x_again_ = x_->get();  // before attention's end drops it
+      return nullptr;
+    });
+    return sequence(std::move(steps));
   }
   expect_relay(settings_.combine_wire);
   return nullptr;
@@ -229,6 +256,9 @@ void ExpertExchange::pack_gradient(Context& ctx, const Tensor& d_hidden_TH) {
   }
   send_ = ctx.empty({num_rows_, hidden_}, settings_.combine_wire, Purpose::communication);
   gather_rows(ctx, d_hidden_TH, token_of_row_, send_);
+  if (sends_again_[0] == 0) return;
+  send_again_ = ctx.empty({num_rows_, hidden_}, settings_.compute, Purpose::communication);
+  gather_rows(ctx, x_again_, token_of_row_, send_again_);
 }
 
 OperationPtr ExpertExchange::combine_inverse() {
@@ -237,14 +267,20 @@ OperationPtr ExpertExchange::combine_inverse() {
       settings_.ctx->empty({rows_here_, hidden_}, settings_.combine_wire, Purpose::communication);
   if (path_) {
     count_floor(settings_.combine_wire);
-    return path_->send(send_, recv_);
+    if (sends_again_[0] == 0) return path_->send(send_, recv_);
+    recv_again_ = settings_.ctx->empty({rows_here_, hidden_}, settings_.compute, Purpose::routed);
+    std::vector<Step> steps;
+    steps.push_back([this] { return path_->send(send_again_, recv_again_); });
+    steps.push_back([this] { return path_->send(send_, recv_); });
+    return sequence(std::move(steps));
   }
   expect_relay(settings_.combine_wire);
   return nullptr;
 }
 
 Tensor ExpertExchange::take_d_sums() {
-  send_ = {};
+  send_ = send_again_ = x_again_ = {};
+  if (!forgotten_) recv_again_ = {};  // this rank has its rows
   return std::exchange(recv_, {});
 }
 

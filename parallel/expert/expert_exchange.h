@@ -12,9 +12,10 @@
 // The calls alternate between the compute thread (make, arrived, pack_..., add_..., take_...) and
 // operations for a link lane (dispatch, combine and their inverses), in the order below; backward
 // uses the route that forward saved. With one rank nothing is sent and the operations are null.
-// Wire per hop of dispatch: rows of H elements, 4 bytes a row and 8 bytes a (row, expert) pair;
-// combine: rows only; dispatch_inverse: rows and 4 bytes a pair. Source: DeepSeek-V3 report,
-// section 3.2.2.
+// Where rows may be forgotten (routed_pool.h), the ranks agree in combine whether any of them has
+// done so; if so, combine_inverse also sends the rows again. Wire per hop of dispatch: rows of H
+// elements, 4 bytes a row and 8 bytes a (row, expert) pair; combine: rows only; dispatch_inverse:
+// rows and 4 bytes a pair. Source: DeepSeek-V3 report, section 3.2.2.
 #pragma once
 
 #include <memory>
@@ -40,6 +41,7 @@ struct ExchangeSettings {
   int64_t num_experts = 0;          // over all ranks; rank i holds [i, i + 1) * num_experts / R
   DType compute = DType::f32;       // of dispatched rows
   DType combine_wire = DType::f32;  // of sums on their way back, and of gradients
+  bool may_forget = false;          // whether some rank may call forget()
   RoutedRows expected = {};         // on `meta`, where nothing is routed; not used with one rank
   // Only the wave-th of num_waves equal stretches of each rank's experts (expert_waves.h);
   // `expected` counts all. 1 with one rank.
@@ -58,6 +60,11 @@ class ExpertExchange {
   OperationPtr dispatch();
   ExpertBatch arrived();                  // compute thread, after dispatch
   void pack_sums(const Tensor& sums_UH);  // compute thread, after the experts
+  // Compute thread, before combine: what arrived() gave is not kept. arrived_again() gives the same
+  // after combine_inverse.
+  void forget();
+  bool forgotten() const { return forgotten_; }
+  ExpertBatch arrived_again();
   OperationPtr combine();
   // After combine: hidden += sums, FP32. `ctx`, here and below: of the calling thread, which may be
   // the communication thread where a pipeline stage begins or ends.
@@ -93,6 +100,8 @@ class ExpertExchange {
   void pack_rows(const Tensor& x);
   void expect_relay(DType dtype);  // on `meta`: what dispatch and the others hold for a moment
   void count_floor(DType dtype);
+  ExpertBatch batch_of(std::shared_ptr<Value> rows);
+  OperationPtr agree_on_sending_again();
   const RowPlan& plan() const { return path_ ? path_->plan() : plan_; }
 
   ExchangeSettings settings_;
@@ -104,10 +113,13 @@ class ExpertExchange {
   int64_t num_rows_ = 0, num_pairs_ = 0;    // planned
   int64_t rows_here_ = 0, pairs_here_ = 0;  // for this rank's experts
   int64_t remote_rows_ = 0;                 // of tokens on other nodes, each node once
-  std::vector<float> pair_weights_;         // planned, until the experts have them
-  std::vector<int32_t> pair_slots_;         // of each planned pair: token * K + k
-  Tensor token_of_row_;                     // [rows] i32
-  TreeEntries rows_of_token_;               // the parts' sums, for the sum over parts
+  bool forgotten_ = false;
+  std::vector<int64_t> sends_again_{0};  // 1: some rank has forgotten its rows
+  Tensor x_again_, send_again_, recv_again_;
+  std::vector<float> pair_weights_;  // planned, until the experts have them
+  std::vector<int32_t> pair_slots_;  // of each planned pair: token * K + k
+  Tensor token_of_row_;              // [rows] i32
+  TreeEntries rows_of_token_;        // the parts' sums, for the sum over parts
   SortedPairs sorted_;
   Tensor send_, recv_;                  // rows in flight
   Tensor send_scalars_, recv_scalars_;  // ids and weights, or weight gradients, in flight

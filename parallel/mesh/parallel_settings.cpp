@@ -49,6 +49,12 @@ const SettingsTable& table_of(const ParallelSettings*) {
        .range = between(1, 64),
        .doc = "Chunks that the rows of a two-tier exchange travel in, the way inside a node of one "
               "under the way between nodes of the next."},
+      {.name = "routed_headroom",
+       .value = value_of<&ParallelSettings::routed_headroom>,
+       .unit = "times the mean",
+       .range = between(0, 1024),
+       .doc = "Room on each rank for what routed experts keep until backward. What does not fit is "
+              "dispatched and computed again there. 0: no limit."},
       {.name = "combine_wire",
        .value = value_of<&ParallelSettings::combine_wire>,
        .choices = {"auto", "fp32", "bf16"},

@@ -21,6 +21,9 @@ struct ParallelSettings {
   // every node that does, and there to the ranks. "auto": two_tier where the two differ.
   std::string exchange = "auto";
   int64_t exchange_chunks = 4;  // that the rows of a two-tier exchange travel in
+  // Room for what routed experts keep until backward, in multiples of the mean over ranks; what
+  // does not fit is dispatched and computed again. 0: no limit.
+  double routed_headroom = 0;
   // Of expert sums and gradients between ranks; "auto": as train.precision. With "fp32" a step has
   // the same sums in every layout.
   std::string combine_wire = "auto";

@@ -42,12 +42,15 @@ std::vector<int32_t> windows_of(const Engine& engine, Rank rank) {
   return windows;
 }
 
-Outcome run_layout(int world, int expert) {
+// ranks_per_node 0: one node.
+Outcome run_layout(int world, int expert, double routed_headroom = 0, int ranks_per_node = 0) {
   Outcome outcome;
   std::mutex mutex;
   run_ranks(world, [&](Rank rank, Comm& comm) {
-    const EngineSettings settings = settings_for(world);
-    const Mesh mesh(world, 1, expert);
+    EngineSettings settings = settings_for(world);
+    settings.routed_headroom = routed_headroom;
+    if (ranks_per_node > 0) comm.group_nodes(ranks_per_node);
+    const Mesh mesh(world, 1, expert, comm.nodes());
     Engine engine(settings, mesh, rank, &comm, Device::cpu);
     engine.initialise(7);
     const std::vector<int32_t> windows = windows_of(engine, rank);
@@ -110,6 +113,44 @@ TEST_P(Layouts, SameBitsTwice) {
   const Outcome a = run_layout(world, expert), b = run_layout(world, expert);
   EXPECT_EQ(a.masters, b.masters);
   EXPECT_EQ(a.second.nll, b.second.nll);
+}
+
+// Phases without room keep nothing: their rows are dispatched and computed again, to the same bits.
+TEST(RoutedRoom, WhatDoesNotFitIsDispatchedAgain) {
+  // Rank, layer, micro-batch: MTP's module is a third MoE layer.
+  constexpr double kPhases = 4 * 3 * (kSequences / 4);
+  for (const int ranks_per_node : {0, 2}) {
+    const Outcome all_fit = run_layout(4, 4, 0, ranks_per_node);
+    EXPECT_EQ(all_fit.first.routed_again, 0);
+    EXPECT_GT(all_fit.first.routed_fullest, 1);
+    const Outcome some_fit = run_layout(4, 4, 0.9, ranks_per_node);
+    EXPECT_GT(some_fit.first.routed_again, 0);
+    EXPECT_LT(some_fit.first.routed_again, kPhases);
+    EXPECT_LE(some_fit.first.routed_fullest, 0.9);
+    const Outcome none_fit = run_layout(4, 4, 0.01, ranks_per_node);
+    EXPECT_EQ(none_fit.first.routed_again, kPhases);
+    EXPECT_EQ(none_fit.first.routed_fullest, 0);
+    for (const Outcome* outcome : {&some_fit, &none_fit}) {
+      EXPECT_EQ(outcome->gradients, all_fit.gradients);
+      EXPECT_EQ(outcome->masters, all_fit.masters);
+    }
+  }
+}
+
+TEST(RoutedRoom, OnOneRank) {
+  const Outcome all_fit = run_layout(1, 1), none_fit = run_layout(1, 1, 0.5);
+  EXPECT_DOUBLE_EQ(all_fit.first.routed_fullest, 1);
+  EXPECT_EQ(none_fit.first.routed_again, 2 * kSequences);  // one of three layers fits
+  EXPECT_EQ(none_fit.masters, all_fit.masters);
+}
+
+// A layer's rows cross between nodes once to each node: less than flat, and never below the floor.
+TEST(ExchangeBytes, AreCountedBesideTheirFloor) {
+  const StepTotals totals = run_layout(4, 4, 0, 2).first;
+  EXPECT_GT(totals.exchange_floor_bytes, 0);
+  EXPECT_GT(totals.exchange_far_bytes, totals.exchange_floor_bytes);
+  EXPECT_LT(totals.exchange_far_bytes, totals.other_node_bytes);
+  EXPECT_EQ(run_layout(4, 4).first.exchange_far_bytes, 0);
 }
 
 TEST_P(Layouts, EvaluationsAndStepsLeaveNoMemoryBehind) {

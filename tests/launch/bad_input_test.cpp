@@ -144,6 +144,8 @@ std::vector<Case> of_command_lines() {
       line({"train", "tiny.yaml", "--ranks", "2"}, "--ranks requires --dry-run .*"),
       line({"train", "tiny.yaml", "--local-ranks", "0"},
            "--local-ranks: 0 is out of range \\(at least 1, at most 256\\)"),
+      line({"train", "tiny.yaml", "--local-ranks", "2", "--ranks-per-node", "3"},
+           "--ranks-per-node: 2 ranks do not fill nodes of 3"),
       line({"eval", "--text", "text.txt"}, "--model is required .*"),
       line({"eval", "--model", "model", "--text", "text.txt", "--precision", "fp8"},
            "--precision: fp8 not in .*"),

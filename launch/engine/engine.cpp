@@ -195,7 +195,8 @@ void Engine::run(const Program& program) {
   if (comm_ == nullptr) {
     execute_inline(program, bindings);
   } else {
-    times_ = execute(program, *comm_, bindings, records_spans_ ? &spans_ : nullptr);
+    times_ = execute(program, *comm_, bindings,
+                     {.spans = records_spans_ ? &spans_ : nullptr, .overlap = settings_.overlap});
     last_program_ = &program;
   }
 }

@@ -46,6 +46,7 @@ struct EngineSettings {
   int64_t chunks = 0;               // as parallel.chunks
   bool pairs = false;               // as parallel.pairs
   int waves = 1;                    // as parallel.waves
+  bool overlap = true;              // as parallel.overlap
   std::vector<StageLayers> stages;  // one per stage of the schedule; empty: one has all layers
   int64_t head_chunk_tokens = 512;  // whose logits exist at once
   int num_threads = 1;

@@ -28,6 +28,7 @@ EngineSettings engine_settings(const Recipe& recipe, const Mesh& mesh, int num_t
   settings.exchange = recipe.parallel.exchange;
   settings.exchange_chunks = static_cast<int>(recipe.parallel.exchange_chunks);
   settings.routed_headroom = recipe.parallel.routed_headroom;
+  settings.overlap = recipe.parallel.overlap;
   settings.recompute = {
       .norms = recomputes("norms"), .mla_up = recomputes("mla_up"), .swiglu = recomputes("swiglu")};
   settings.sequence_length = train.sequence_length;

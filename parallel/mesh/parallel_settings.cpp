@@ -37,6 +37,10 @@ const SettingsTable& table_of(const ParallelSettings*) {
        .range = between(1, 256),
        .doc = "Parts that a layer's experts are exchanged and run in, one under the other. "
               "Exchanges over two tiers take only 1."},
+      {.name = "overlap",
+       .value = value_of<&ParallelSettings::overlap>,
+       .doc = "Whether transfers run under compute. With false each task waits for the one before "
+              "it: what overlap saves, measured."},
       {.name = "exchange",
        .value = value_of<&ParallelSettings::exchange>,
        .choices = {"auto", "flat", "two_tier"},

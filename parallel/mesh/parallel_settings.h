@@ -17,6 +17,7 @@ struct ParallelSettings {
   int64_t chunks = 0;             // of a position; 0: what the schedule has by itself
   bool pairs = false;             // neighbouring forwards and backwards run as pairs
   int64_t waves = 1;              // parts that a layer's experts are exchanged and run in
+  bool overlap = true;            // transfers run under compute
   // "flat": a token's row goes to every rank that holds one of its experts. "two_tier": once to
   // every node that does, and there to the ranks. "auto": two_tier where the two differ.
   std::string exchange = "auto";

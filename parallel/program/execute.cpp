@@ -80,13 +80,15 @@ LinkLane link_lane(Lane lane) {
 }
 
 ExecutionTimes execute(const Program& program, Comm& comm, const Bindings& bindings,
-                       std::vector<TaskSpan>* spans) {
+                       const ExecuteOptions& options) {
   const auto start = Clock::now();
   ExecutionTimes times;
   std::atomic<int64_t> transfer_nanoseconds{0};
   const size_t count = program.tasks.size();
-  if (spans != nullptr) spans->assign(count, {});
-  const auto span_of = [&](size_t index) { return spans != nullptr ? &(*spans)[index] : nullptr; };
+  if (options.spans != nullptr) options.spans->assign(count, {});
+  const auto span_of = [&](size_t index) {
+    return options.spans != nullptr ? &(*options.spans)[index] : nullptr;
+  };
   std::vector<Event> done(count);
   std::vector<std::unique_ptr<Completion>> completions(count);
   for (size_t index = 0; index < count; ++index) {
@@ -94,9 +96,11 @@ ExecutionTimes execute(const Program& program, Comm& comm, const Bindings& bindi
     completions[index] = std::make_unique<Completion>();
     done[index] = completions[index]->event();
   }
-  const auto events_before = [&](const Task& task) {
+  const auto events_before = [&](size_t index) {
     std::vector<Event> events;
-    for (const int before : task.after) events.push_back(done[static_cast<size_t>(before)]);
+    for (const int before : program.tasks[index].after)
+      events.push_back(done[static_cast<size_t>(before)]);
+    if (!options.overlap && index > 0) events.push_back(done[index - 1]);
     return events;
   };
   try {
@@ -106,7 +110,7 @@ ExecutionTimes execute(const Program& program, Comm& comm, const Bindings& bindi
       done[index] = comm.enqueue(
           link_lane(task.lane),
           std::make_unique<Transfer>(task, bindings, comm, span_of(index), transfer_nanoseconds),
-          events_before(task));
+          events_before(index));
     }
     const auto wait = [&](const Event& event) {
       if (event.ready() && !event.error()) return;
@@ -117,12 +121,11 @@ ExecutionTimes execute(const Program& program, Comm& comm, const Bindings& bindi
     for (size_t index = 0; index < count; ++index) {
       const Task& task = program.tasks[index];
       if (task.lane != Lane::compute) continue;
-      for (const Event& event : events_before(task)) wait(event);
+      for (const Event& event : events_before(index)) wait(event);
       const Clock::time_point begin = Clock::now();
       bindings.compute(task);
-      if (spans != nullptr)
-        *span_of(index) = {.start_ns = nanoseconds_of(begin),
-                           .end_ns = nanoseconds_of(Clock::now())};
+      if (TaskSpan* const span = span_of(index))
+        *span = {.start_ns = nanoseconds_of(begin), .end_ns = nanoseconds_of(Clock::now())};
       completions[index]->finish();
     }
     for (const Event& event : done) wait(event);

@@ -30,10 +30,15 @@ struct TaskSpan {
   int64_t start_ns = 0, end_ns = 0, bytes = 0;
 };
 
-// Runs the program once. `spans`, where given, gets one for each task. Returns when every task is
+struct ExecuteOptions {
+  std::vector<TaskSpan>* spans = nullptr;  // where given, gets one for each task
+  bool overlap = true;  // false: each task waits for the one before it in the list; to compare with
+};
+
+// Runs the program once. Returns when every task is
 // done; throws the first exception of any, after which the Comm is failed for good.
 ExecutionTimes execute(const Program& program, Comm& comm, const Bindings& bindings,
-                       std::vector<TaskSpan>* spans = nullptr);
+                       const ExecuteOptions& options = {});
 
 // Runs every task in order on this thread, for `meta` and for one rank. REQUIRES: transfers return
 // null.

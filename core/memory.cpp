@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <limits>
 #include <string>
 
 #include "core/errors.h"
@@ -18,6 +19,12 @@ namespace strait {
 namespace {
 constexpr int64_t kAlignment = 64;
 constexpr int64_t kGuardBytes = int64_t{1} << 20;
+#if defined(__SANITIZE_THREAD__)
+// Of little address space; a mapping outside of it ends the process.
+constexpr int64_t kMostReserved = int64_t{1} << 36;
+#else
+constexpr int64_t kMostReserved = std::numeric_limits<int64_t>::max();
+#endif
 }  // namespace
 
 const char* name_of(Purpose purpose) {
@@ -34,7 +41,7 @@ int64_t MemoryUse::total() const {
 }
 
 Memory::Memory(Device device, int64_t reserve_bytes)
-    : device_(device), reserve_bytes_(reserve_bytes) {
+    : device_(device), reserve_bytes_(std::min(reserve_bytes, kMostReserved)) {
   if (device_ == Device::cpu) {
     // Machines may limit address space (ulimit -v, sanitizers): halve the wish until it is granted.
     void* base = MAP_FAILED;

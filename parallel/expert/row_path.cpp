@@ -20,9 +20,10 @@ OperationPtr for_rows(const Channel& channel, const std::vector<RowRange>& range
     for (int64_t row = range.first; row < range.last; row += most)
       parts.push_back({row, std::min(range.last, row + most)});
   const auto count = static_cast<int64_t>(parts.size());
-  return in_parts(channel, count, 1, [parts = std::move(parts), body](int64_t part, int64_t) {
-    body(parts[static_cast<size_t>(part)].first, parts[static_cast<size_t>(part)].last);
-  });
+  return in_parts(
+      channel, count, 1, [parts = std::move(parts), body = std::move(body)](int64_t part, int64_t) {
+        body(parts[static_cast<size_t>(part)].first, parts[static_cast<size_t>(part)].last);
+      });
 }
 
 int64_t row_bytes_of(const Tensor& rows) {
@@ -132,6 +133,7 @@ OperationPtr RowPath::plan_second_hop(Tensor& arrived, const RelayPtr& relay) {
 
 OperationPtr RowPath::copy_chunk(const RelayPtr& relay, int chunk) const {
   std::vector<RowRange> ranges;
+  ranges.reserve(static_cast<size_t>(second_channel_->size()));
   for (int member = 0; member < second_channel_->size(); ++member)
     ranges.push_back(second_->planned_chunk(member, chunk));
   const int64_t row_bytes = row_bytes_of(relay->whole);
@@ -147,6 +149,7 @@ OperationPtr RowPath::copy_chunk(const RelayPtr& relay, int chunk) const {
 
 OperationPtr RowPath::add_chunk(const RelayPtr& relay, int chunk) const {
   std::vector<RowRange> ranges;
+  ranges.reserve(static_cast<size_t>(first_.plan().num_parts));
   for (int node = 0; node < first_.plan().num_parts; ++node)
     ranges.push_back(first_.arriving_chunk(node, chunk));
   return for_rows(*second_channel_, ranges, row_bytes_of(relay->whole),

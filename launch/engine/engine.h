@@ -62,6 +62,7 @@ struct StepTotals {
   double same_node_bytes = 0, other_node_bytes = 0;  // payload sent since the commit before
   // Of that, what exchanges have sent to other nodes, and the least they could have (ExpertLinks).
   double exchange_far_bytes = 0, exchange_floor_bytes = 0;
+  double memory_bytes = 0;    // of the fullest rank's tensors, at their peak so far
   double routed_fullest = 0;  // of the fullest rank's RoutedPool, in multiples of the mean
   double routed_again = 0;    // phases, of all ranks, that it had no room for
   double waiting_seconds = 0, transfer_seconds = 0;  // see ExecutionTimes
@@ -248,9 +249,9 @@ class Engine {
   Tensor expert_counts_;           // [MoE layers, E] i64, of this rank's step
   std::vector<RoutedRows> loads_;  // [MoE layers] of the micro-batch in flight
   std::vector<RoutedRows> loads_at_peak_;
-  int64_t peak_bytes_ = 0;                 // so far
-  std::vector<double> sums_;               // what commit adds up over ranks
-  std::vector<double> routed_fullest_{0};  // and what it takes the largest of
+  int64_t peak_bytes_ = 0;             // so far
+  std::vector<double> sums_;           // what commit adds up over ranks
+  std::vector<double> largest_{0, 0};  // and what it takes the largest of: routed_fullest, bytes
   StepTotals totals_;
   ExecutionTimes times_;
   bool records_spans_ = false;

@@ -48,7 +48,7 @@ void Engine::gradient_norm() {
   sums_[kNonFinite] = std::isfinite(sums_[kSquares] + sums_[kNll] + sums_[kMtpNll]) ? 0 : 1;
   sums_[kStop] = stop_requested_ ? 1 : 0;
   sums_[kRoutedAgain] = static_cast<double>(routed_pool_.refused());
-  routed_fullest_[0] = routed_pool_.fullest();
+  largest_ = {routed_pool_.fullest(), static_cast<double>(ctx_->memory().at_peak().total())};
   routed_pool_.reset();
   if (comm_ != nullptr) {
     LaneBytes sent;
@@ -79,8 +79,7 @@ OperationPtr Engine::commit() {
   if (!world_channel_ || world_channel_->size() == 1) return nullptr;
   std::vector<Step> steps;
   steps.push_back([this] { return all_reduce_sum(*world_channel_, std::span<double>(sums_)); });
-  steps.push_back(
-      [this] { return all_reduce_max(*world_channel_, std::span<double>(routed_fullest_)); });
+  steps.push_back([this] { return all_reduce_max(*world_channel_, std::span<double>(largest_)); });
   steps.push_back([this]() -> OperationPtr {
     if (totals_.expert_counts.empty()) return nullptr;
     return all_reduce_sum(*world_channel_, std::span<int64_t>(totals_.expert_counts));
@@ -102,7 +101,8 @@ void Engine::finish_commit() {
   totals_.exchange_far_bytes = sums_[kExchangeFarBytes];
   totals_.exchange_floor_bytes = sums_[kExchangeFloorBytes];
   totals_.routed_again = sums_[kRoutedAgain];
-  totals_.routed_fullest = routed_fullest_[0];
+  totals_.routed_fullest = largest_[0];
+  totals_.memory_bytes = largest_[1];
   totals_.waiting_seconds = sums_[kWaitingSeconds];
   totals_.transfer_seconds = sums_[kTransferSeconds];
   const bool finite = sums_[kNonFinite] == 0;

@@ -28,7 +28,7 @@ struct StepReport {
   // that were dispatched and computed again because they had no room.
   double routed_fullest = 0, routed_again = 0;
   double load_max_over_mean = 0;  // of the most loaded expert, worst MoE layer; 0: no experts
-  int64_t memory_bytes = 0;       // tensors of the fullest rank, at the step's peak
+  int64_t memory_bytes = 0;       // tensors of the fullest rank, at their peak so far
   double seconds_left = 0;        // of the run, at the pace so far
 };
 std::string to_line(const StepReport& report);

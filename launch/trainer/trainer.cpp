@@ -271,7 +271,7 @@ void Trainer::committed(const StepTotals& totals) {
       totals.expert_counts.empty()
           ? 0
           : 1 + max_violation(totals.expert_counts, recipe_.model.n_routed_experts).worst_layer;
-  report.memory_bytes = engine_->ctx().memory().at_peak().total();
+  report.memory_bytes = static_cast<int64_t>(totals.memory_bytes);
   report.seconds_left = run_seconds_ / static_cast<double>(run_steps_) *
                         static_cast<double>(train.steps - report.step);
   const bool shown = report.step % train.log_every == 0 || report.step == train.steps ||

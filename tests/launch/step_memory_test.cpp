@@ -74,7 +74,8 @@ TEST(StepMemory, AgreesWithTheWholeModelOnMeta) {
                                              std::string("train.recompute=") + recompute});
           const std::string text =
               name + " " + std::to_string(expert) + " " + precision + " " + recompute;
-          const MemoryUse whole = predict(recipe, 4).memory.front(), parts = on_one_position(recipe, 4);
+          const MemoryUse whole = predict(recipe, 4).memory.front(),
+                          parts = on_one_position(recipe, 4);
           EXPECT_NEAR(double(parts.total()), double(whole.total()), 0.01 * double(whole.total()))
               << text;
           // The RoPE table, the routing's counters and where exactly shards end are left out.

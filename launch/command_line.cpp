@@ -5,7 +5,6 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
-#include <limits>
 #include <memory>
 
 #include "core/errors.h"
@@ -91,7 +90,7 @@ void add_train(CLI::App& app, Chosen& chosen) {
       ->type_name("DIR");
   add_number(command,
              {.name = "--trace",
-              .range = between(1, std::numeric_limits<int64_t>::max()),
+              .range = between(1, 1'000'000'000),
               .doc = "write what each task of this step took to the run's folder, for strait draw"},
              o->traced_step);
   CLI::Option* dry_run =

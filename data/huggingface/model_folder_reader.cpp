@@ -63,7 +63,9 @@ ModelFolderReader::ModelFolderReader(const std::string& path) : state_(std::make
     for (const auto& [tensor, file] : read_index(index_path)) {
       auto at = state.files.find(file);
       if (at == state.files.end())
-        at = state.files.emplace(file, SafetensorsFile(path + "/" + file)).first;
+        at = state.files
+                 .emplace(file, SafetensorsFile((std::filesystem::path(path) / file).string()))
+                 .first;
       state.add(tensor, at->second);
     }
   } else {

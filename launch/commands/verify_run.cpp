@@ -61,6 +61,7 @@ std::vector<Mark> marks_of(Engine& layout) {
   std::ranges::move(bias_pieces(layout.model(), layout.selection_bias()),
                     std::back_inserter(pieces));
   std::vector<Mark> marks;
+  marks.reserve(pieces.size());
   for (const StatePiece& piece : pieces)
     marks.push_back({fmt::format("{} of {}", name_of(piece.kind), piece.name), hash_of(piece)});
   return marks;

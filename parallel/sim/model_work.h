@@ -70,8 +70,8 @@ struct ModelWork {
       like;  // of each layer, MTP module last: the layer of the measured model that costs the same
   std::vector<StageLayers> stages;
 
-  // An expert group spans `expert_nodes` nodes of `expert_ranks / expert_nodes` ranks. A token's row
-  // goes to `ranks_of_token` of the ranks and `nodes_of_token` of the nodes: to those that have
+  // An expert group spans `expert_nodes` nodes of `expert_ranks / expert_nodes` ranks. A token's
+  // row goes to `ranks_of_token` of the ranks and `nodes_of_token` of the nodes: to those that have
   // experts for it, once in each wave that has (parallel/expert/expected_route.h).
   int64_t expert_ranks = 1, expert_nodes = 1;
   double ranks_of_token = 1, nodes_of_token = 1;

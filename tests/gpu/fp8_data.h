@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "core/dtype.h"
-#include "core/ops/math/scales.h"
 #include "core/ops/math/fp8.h"
+#include "core/ops/math/scales.h"
 
 namespace strait::cuda {
 

@@ -6,8 +6,8 @@
 
 #include "core/dtype.h"
 #include "core/ops/cuda/quantize.h"
-#include "core/ops/math/scales.h"
 #include "core/ops/math/fp8.h"
+#include "core/ops/math/scales.h"
 
 namespace strait::cuda {
 

@@ -5,8 +5,8 @@
 #include "core/ops/cuda/kernels/ptx.cuh"
 //
 #include "core/ops/cuda/kernels/grouped_gemm_fp8.cuh"
-#include "core/ops/math/scales.h"
 #include "core/ops/cuda/tensor_map.h"
+#include "core/ops/math/scales.h"
 
 namespace strait::cuda {
 using namespace grouped_fp8;

@@ -15,8 +15,8 @@
 #include <cstdint>
 #include <cstring>
 
-#include "core/ops/math/scales.h"
 #include "core/ops/cuda/tile_order.h"
+#include "core/ops/math/scales.h"
 
 namespace strait::cuda::grouped_fp8 {
 

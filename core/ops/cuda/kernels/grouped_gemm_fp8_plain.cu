@@ -5,8 +5,8 @@
 
 #include "core/ops/cuda/device.h"
 #include "core/ops/cuda/grouped_gemm_fp8.h"
-#include "core/ops/math/scales.h"
 #include "core/ops/math/fp8.h"
+#include "core/ops/math/scales.h"
 
 namespace strait::cuda {
 namespace {

@@ -11,8 +11,8 @@
 #include <cuda_fp8.h>
 
 #include "core/ops/cuda/quantize.h"
-#include "core/ops/math/scales.h"
 #include "core/ops/math/fp8.h"
+#include "core/ops/math/scales.h"
 
 namespace strait::cuda {
 

@@ -38,6 +38,8 @@ struct PhaseKey {
   Kind kind = Kind::embed;
   int layer = -1;  // of the measured model
   Pass pass = Pass::forward;
+  // clang-tidy 14 takes the 0 that the comparison is compared with for a pointer.
+  // NOLINTNEXTLINE(modernize-use-nullptr)
   friend auto operator<=>(const PhaseKey&, const PhaseKey&) = default;
 };
 

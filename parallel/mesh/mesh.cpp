@@ -9,6 +9,21 @@ namespace {
 
 std::string number(int value) { return std::to_string(value); }
 
+// What is wrong with the expert group of `count` ranks from `first`, in two halves.
+std::string group_text(int first, int count) {
+  return "[mesh] expert group of ranks " + number(first) + " to " + number(first + count - 1) +
+         " must be whole nodes or inside one node: ";
+}
+std::string uneven_text(const std::string& host, int ranks, const std::string& first_host,
+                        int first_ranks) {
+  return "host " + host + " runs " + number(ranks) + " ranks but host " + first_host + " runs " +
+         number(first_ranks) + "; start equally many on each";
+}
+std::string part_text(const std::string& host, int ranks) {
+  return "it holds only some of the " + number(ranks) + " ranks of host " + host +
+         ", or not in a row (parallel.expert, and mpirun --map-by ppr:N:node, decide this)";
+}
+
 }  // namespace
 
 std::vector<int> nodes_of(std::span<const std::string> hosts, int num_ranks) {
@@ -49,22 +64,16 @@ void Mesh::check_expert_groups(std::span<const std::string> hosts) {
   for (int first = 0; first < size(); first += expert_) {
     const auto begin = node_of_rank_.begin() + first, end = begin + expert_;
     if (std::all_of(begin, end, [&](int node) { return node == *begin; })) continue;
-    const std::string who = "[mesh] expert group of ranks " + number(first) + " to " +
-                            number(first + expert_ - 1) +
-                            " must be whole nodes or inside one node: ";
     const int per_node = ranks_of_node[static_cast<size_t>(*begin)];
     for (int rank = first; rank < first + expert_; ++rank) {
       const int node = node_of({rank}), start = rank - (rank - first) % per_node;
       const std::string& host = hosts[static_cast<size_t>(rank)];
       if (ranks_of_node[static_cast<size_t>(node)] != per_node)
-        throw RecipeError(who + "host " + host + " runs " +
-                          number(ranks_of_node[static_cast<size_t>(node)]) + " ranks but host " +
-                          hosts[static_cast<size_t>(first)] + " runs " + number(per_node) +
-                          "; start equally many on each");
+        throw RecipeError(group_text(first, expert_) +
+                          uneven_text(host, ranks_of_node[static_cast<size_t>(node)],
+                                      hosts[static_cast<size_t>(first)], per_node));
       if (node_of({start}) != node || expert_ % per_node != 0)
-        throw RecipeError(
-            who + "it holds only some of the " + number(per_node) + " ranks of host " + host +
-            ", or not in a row (parallel.expert, and mpirun --map-by ppr:N:node, decide this)");
+        throw RecipeError(group_text(first, expert_) + part_text(host, per_node));
     }
     expert_ranks_per_node_ = std::min(expert_ranks_per_node_, per_node);
   }
@@ -95,6 +104,7 @@ Rank Mesh::rank_at(const MeshPosition& position) const {
 
 WorldGroup Mesh::world(Rank rank) const {
   std::vector<Rank> ranks;
+  ranks.reserve(static_cast<size_t>(size()));
   for (int other = 0; other < size(); ++other) ranks.push_back({other});
   return {std::move(ranks), rank};
 }

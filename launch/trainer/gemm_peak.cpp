@@ -14,7 +14,7 @@ constexpr std::chrono::duration<double> kMeasured(0.05);
 
 // Not zeros, which take less power, so that the clock is higher.
 Tensor numbers(Context& ctx, int64_t rows) {
-  const Tensor tensor = ctx.empty({rows, kFeatures}, DType::f32, Purpose::workspace);
+  Tensor tensor = ctx.empty({rows, kFeatures}, DType::f32, Purpose::workspace);
   std::minstd_rand random(1);
   for (float& value : tensor.span<float>())
     value = static_cast<float>(random() % 2048) / 1024.0f - 1.0f;

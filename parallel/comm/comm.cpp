@@ -172,6 +172,7 @@ void Comm::group_nodes(int ranks_per_node) {
 
 WorldGroup Comm::world() const {
   std::vector<Rank> ranks;
+  ranks.reserve(static_cast<size_t>(size()));
   for (int other = 0; other < size(); ++other) ranks.push_back({other});
   return {std::move(ranks), rank_};
 }
@@ -180,7 +181,7 @@ Event Comm::enqueue(LinkLane lane, OperationPtr operation, std::vector<Event> af
   auto queued = std::make_unique<Queued>();
   queued->operation = std::move(operation);
   queued->after = std::move(after);
-  const Event event = queued->completion.event();
+  Event event = queued->completion.event();
   std::lock_guard lock(state_->mutex);
   if (state_->failure) return Event::failed(state_->failure);
   state_->queues[static_cast<size_t>(lane)].push_back(std::move(queued));

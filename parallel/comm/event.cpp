@@ -71,7 +71,7 @@ Event Completion::event() const {
   return event;
 }
 
-void Completion::complete(std::exception_ptr error) {
+void Completion::complete(const std::exception_ptr& error) {
   std::vector<std::function<void(std::exception_ptr)>> callbacks;
   {
     std::lock_guard lock(state_->mutex);

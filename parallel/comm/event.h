@@ -42,7 +42,7 @@ class Completion {
   void fail(std::exception_ptr error) { complete(std::move(error)); }
 
  private:
-  void complete(std::exception_ptr error);
+  void complete(const std::exception_ptr& error);
   std::shared_ptr<Event::State> state_;
 };
 

@@ -20,6 +20,7 @@
 #include "launch/commands/schedule.h"
 #include "launch/commands/train.h"
 #include "launch/commands/verify.h"
+#include "launch/version_text.h"
 #include "parallel/comm/mpi_environment.h"
 #include "parallel/pipeline/schedules.h"
 
@@ -456,7 +457,7 @@ void add_data_commands(CLI::App& app, Chosen& chosen) {
 int run_command_line(int argc, char** argv) {
   CLI::App app("Strait trains mixture-of-experts transformers through narrow links.", "strait");
   app.require_subcommand(1);
-  app.set_version_flag("--version", "strait 0.1.0");
+  app.set_version_flag("--version", kVersionText);
   Chosen chosen;
   add_train(app, chosen);
   add_eval(app, chosen);

@@ -15,6 +15,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <numeric>
@@ -75,6 +76,7 @@ struct Launch {
   std::vector<std::function<void()>>
       pending;  // what the chip does on its own: some time, in any order
   ucontext_t scheduler{};
+  std::exception_ptr error;  // of a thread
   int current = 0;
   bool moved = false;  // since the flag was cleared, something other than a look whether to go on
 };
@@ -87,7 +89,11 @@ inline Fiber& self() { return *launch()->fibers[launch()->current]; }
 inline int lane() { return self().thread % kWarp; }
 
 inline void run_fiber() {
-  launch()->kernel();
+  try {
+    launch()->kernel();
+  } catch (...) {  // no stack of a fiber's stands below this one
+    launch()->error = std::current_exception();
+  }
   self().done = true;
   swapcontext(&self().context, &launch()->scheduler);
 }
@@ -174,17 +180,20 @@ inline void run_block(Launch& l, unsigned at, std::mt19937& engine) {
   }
   std::vector<int> order(l.fibers.size());
   std::iota(order.begin(), order.end(), 0);
+  const unsigned pace =
+      64u << engine() % 3 * 3;  // of what the chip does on its own: from quick to slow
   for (size_t left = order.size(); left > 0 || !l.pending.empty();) {
     std::shuffle(order.begin(), order.end(), engine);
     l.moved = false;
     for (int i : order) {
-      if (engine() % 64 == 0) run_pending(l, engine);
+      if (engine() % pace == 0) run_pending(l, engine);
       Fiber& f = *l.fibers[i];
       if (f.done || (f.barrier != nullptr && f.barrier->round == f.round)) continue;
       f.barrier = nullptr;
       l.current = i;
       l.moved = l.moved || !f.polls;
       swapcontext(&l.scheduler, &f.context);
+      if (l.error) std::rethrow_exception(l.error);
       left -= f.done;
     }
     if (!l.moved && !run_pending(l, engine)) {

@@ -203,6 +203,12 @@ inline void wgmma_wait() {
 }
 inline void pin(float&) {}
 
+// After a launch that ended in an exception: what its fibers had under way.
+inline void forget() {
+  stores().clear();
+  products().clear();
+}
+
 inline void store_matrix_x2(void* to, uint32_t upper, uint32_t lower) {
   const int lane = fiber::lane();
   const auto address = reinterpret_cast<uint64_t>(to);

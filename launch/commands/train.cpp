@@ -27,7 +27,7 @@ std::string headline(const Recipe& recipe, const Comm& comm, const std::string& 
       "training {}: {:.1f} M parameters, {:.1f} M used by a token; {} rank{}, pipeline {} ({}{}), "
       "experts over {}; {}",
       recipe.run.name, static_cast<double>(parameters.total) / 1e6,
-      static_cast<double>(parameters.active_matrix) / 1e6, comm.size(), comm.size() == 1 ? "" : "s",
+      static_cast<double>(parameters.active) / 1e6, comm.size(), comm.size() == 1 ? "" : "s",
       recipe.parallel.pipeline, recipe.parallel.schedule, recipe.parallel.pairs ? " in pairs" : "",
       recipe.parallel.expert, folder);
 }

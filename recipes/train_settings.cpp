@@ -47,7 +47,7 @@ const SettingsTable& table_of(const TrainSettings*) {
        .doc = "Sequences a rank runs at a time."},
       {.name = "batch_ramp",
        .value = value_of<&T::batch_ramp>,
-       .doc = "A batch that grows from a smaller one to global_batch. Plans only, yet."},
+       .doc = "A batch that grows from a smaller one to global_batch."},
       {.name = "sequence_length",
        .value = value_of<&T::sequence_length>,
        .unit = "tokens",

@@ -66,7 +66,7 @@ class Builder {
     for (int64_t expert = 0; expert < model_.experts.count; ++expert)
       for (int64_t index = 0; index < count; ++index)
         stack.parts.push_back(
-            {fmt::format("{}.experts.{}.{}.weight", prefix, model_.experts.first + expert,
+            {fmt::format("{}.experts.{}.{}.weight", prefix, model_.experts.id(expert),
                          projections[static_cast<size_t>(index)]),
              (expert * count + index) * out, out});
     return add(std::move(stack));

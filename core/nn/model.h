@@ -46,10 +46,18 @@ struct MtpParameters {
   Parameter* norm = nullptr;                                    // shared_head.norm
 };
 
-// The experts one rank holds, of the n_routed_experts of every MoE layer.
+// The experts one rank holds, of the n_routed_experts of every MoE layer: equal stretches of ids,
+// each `stride` behind the one before.
 struct LocalExperts {
   int64_t first = 0;
   int64_t count = 0;
+  int64_t num_stretches = 1;
+  int64_t stride = 0;  // of several
+
+  int64_t id(int64_t index) const {
+    const int64_t length = count / num_stretches;
+    return first + index / length * stride + index % length;
+  }
 };
 
 // The part of the model that one pipeline position holds.

@@ -1,7 +1,5 @@
 #include "launch/engine/engine.h"
 
-#include <fmt/format.h>
-
 #include <cmath>
 #include <cstring>
 
@@ -10,6 +8,7 @@
 #include "launch/engine/step_layout.h"
 #include "optim/shard_update.h"
 #include "parallel/expert/expected_route.h"
+#include "parallel/expert/expert_parts.h"
 #include "parallel/program/validate.h"
 
 namespace strait {
@@ -48,21 +47,15 @@ Engine::Engine(const EngineSettings& settings, const Mesh& mesh, Rank rank, Comm
       ctx_(std::make_unique<Context>(device, settings.num_threads)) {
   const MeshPosition position = mesh_.position_of(rank);
   const int64_t experts = settings_.model.n_routed_experts;
-  const int64_t experts_here = experts / mesh_.expert_size();
-  const bool two_tier =
-      is_two_tier(settings_.exchange, mesh_.expert_size(), mesh_.expert_ranks_per_node());
-  // A relay would add a wave of all its ranks where one exchange adds all waves of each.
-  if (two_tier && settings_.waves > 1)
-    throw RecipeError(
-        fmt::format("parallel.waves: {} waves and exchanges over two tiers do not go together; use "
-                    "parallel.exchange = flat, or 1 wave",
-                    settings_.waves));
-  links_ = expert_links(mesh_, rank, comm_, two_tier, settings_.exchange_chunks);
+  links_ = expert_links(
+      mesh_, rank, comm_,
+      is_two_tier(settings_.exchange, mesh_.expert_size(), mesh_.expert_ranks_per_node()),
+      settings_.exchange_chunks);
   StepLayout layout =
       step_layout(settings_, mesh_, links_.num_nodes() > 1 ? Lane::far : Lane::near);
   step_shape_ = std::move(layout.shape);
   const ModelPart& part = layout.parts[static_cast<size_t>(position.pipeline)];
-  model_ = build_model(settings_.model, {position.expert * experts_here, experts_here},
+  model_ = build_model(settings_.model, experts_of_rank(links_, experts, step_shape_.waves),
                        settings_.compute, part);
   if (!settings_.training)
     for (const auto& parameter : model_.parameters)
@@ -113,10 +106,9 @@ RoutedRows Engine::even_load() const {
   const int64_t tokens = settings_.micro_batch * settings_.sequence_length;
   const RouteSettings route = route_settings(settings_.model);
   const auto rows_to = [&](int64_t parts) {
-    return static_cast<int64_t>(
-        std::llround(static_cast<double>(tokens) *
-                     expected_crossings(route, settings_.model.n_routed_experts, parts,
-                                        links_.num_ranks, step_shape_.waves)));
+    return static_cast<int64_t>(std::llround(
+        static_cast<double>(tokens) *
+        expected_parts(route, settings_.model.n_routed_experts, parts * step_shape_.waves)));
   };
   return {.rows = rows_to(links_.two_tier ? links_.num_nodes() : links_.num_ranks),
           .rows_here = rows_to(links_.num_ranks),

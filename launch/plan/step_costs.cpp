@@ -158,12 +158,11 @@ ModelWork measure_step(const StepCostSettings& settings) {
   work.expert_nodes = std::max<int64_t>(1, settings.expert / settings.ranks_per_node);
   if (model.n_routed_experts > 0) {
     const RouteSettings route = route_settings(model);
-    const auto crossings = [&](int64_t parts) {
-      return expected_crossings(route, model.n_routed_experts, parts, settings.expert,
-                                settings.waves);
+    const auto parts_of_token = [&](int64_t parts) {
+      return expected_parts(route, model.n_routed_experts, parts * settings.waves);
     };
-    work.ranks_of_token = crossings(work.expert_ranks);
-    work.nodes_of_token = crossings(work.expert_nodes);
+    work.ranks_of_token = parts_of_token(work.expert_ranks);
+    work.nodes_of_token = parts_of_token(work.expert_nodes);
   }
   work.two_tier = settings.two_tier;
   work.exchanges = exchange_bytes(settings);

@@ -23,21 +23,11 @@ double expected_without_groups(int64_t num_experts, int64_t top_k, int64_t num_p
 }  // namespace
 
 double expected_parts(const RouteSettings& settings, int64_t num_experts, int64_t num_parts) {
-  return expected_crossings(settings, num_experts, num_parts, num_parts, 1);
-}
-
-double expected_crossings(const RouteSettings& settings, int64_t num_experts, int64_t num_parts,
-                          int64_t num_ranks, int64_t waves) {
-  STRAIT_CHECK(num_parts >= 1 && num_ranks % num_parts == 0 && waves >= 1 &&
-               num_experts % (num_ranks * waves) == 0);
-  const int64_t of_rank = num_experts / num_ranks, of_wave = of_rank / waves;
-  const auto crossing = [&](int64_t expert) {
-    return expert / (num_experts / num_parts) * waves + expert % of_rank / of_wave;
-  };
-  if (num_parts * waves == 1) return 1;
+  STRAIT_CHECK(num_parts >= 1 && num_experts % num_parts == 0);
+  if (num_parts == 1) return 1;
   const bool grouped =
       settings.method != RouteSettings::Method::greedy && settings.topk_group < settings.n_group;
-  if (!grouped) return expected_without_groups(num_experts, settings.top_k, num_parts * waves);
+  if (!grouped) return expected_without_groups(num_experts, settings.top_k, num_parts);
 
   Context ctx(Device::cpu, 1);
   const auto empty = [&](Shape shape, DType dtype) {
@@ -54,15 +44,15 @@ double expected_crossings(const RouteSettings& settings, int64_t num_experts, in
   const bool biased = settings.method == RouteSettings::Method::noaux_tc;
   route(ctx, logits, biased ? ctx.zeros({num_experts}, DType::f32, Purpose::workspace) : Tensor{},
         settings, ids, weights);
-  int64_t crossings = 0;
+  int64_t parts = 0;
   const auto experts = ids.span<int32_t>();
   for (auto token = experts.begin(); token != experts.end(); token += settings.top_k) {
     std::set<int64_t> of_token;
     for (auto expert = token; expert != token + settings.top_k; ++expert)
-      of_token.insert(crossing(*expert));
-    crossings += int64_t(of_token.size());
+      of_token.insert(*expert / (num_experts / num_parts));
+    parts += int64_t(of_token.size());
   }
-  return double(crossings) / double(kTokens);
+  return double(parts) / double(kTokens);
 }
 
 }  // namespace strait

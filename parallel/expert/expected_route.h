@@ -9,19 +9,12 @@
 
 namespace strait {
 
-// The experts are cut into `num_parts` equal stretches (ranks, nodes): the expected number of them
-// that hold at least one of a token's experts. Without groups this is exact. With groups it is the
-// mean over 2,048 tokens whose scores are drawn evenly and routed by core/ops/router (standard
-// error about 0.2%): how groups are chosen decides how often a chosen group is used, so drawing
-// groups evenly would be wrong by 9% for V3 on nodes.
+// The experts are cut into `num_parts` equal stretches (ranks, nodes, or the waves of each of them:
+// expert_parts.h): the expected number of them that hold at least one of a token's experts. Without
+// groups this is exact. With groups it is the mean over 2,048 tokens whose scores are drawn evenly
+// and routed by core/ops/router (standard error about 0.2%): how groups are chosen decides how
+// often a chosen group is used, so drawing groups evenly would be wrong by 9% for V3 on nodes.
 // REQUIRES: num_parts divides num_experts.
 double expected_parts(const RouteSettings& settings, int64_t num_experts, int64_t num_parts);
-
-// The same for experts that are exchanged in `waves`: each of `num_ranks` ranks has its experts in
-// so many equal stretches. The expected number of pairs (part, wave) that hold one of a token's
-// experts: what its row crosses to the parts, over all waves.
-// REQUIRES: num_parts divides num_ranks, and num_ranks * waves divides num_experts.
-double expected_crossings(const RouteSettings& settings, int64_t num_experts, int64_t num_parts,
-                          int64_t num_ranks, int64_t waves);
 
 }  // namespace strait

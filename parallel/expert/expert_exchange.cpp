@@ -9,22 +9,21 @@
 namespace strait {
 namespace {
 
-// Each token's choices by expert, and where among the token's each stood; of the experts that `has`
-// says.
+// Each token's choices by expert, of the experts that `parts` has, and where among the token's each
+// stood.
 struct Choices {
   RowPairs pairs;
   std::vector<int32_t> slots;  // token * K + k
 };
 
-template <class Has>
-Choices choices_of(const int32_t* ids, int64_t tokens, int64_t top_k, Has&& has) {
+Choices choices_of(const int32_t* ids, int64_t tokens, int64_t top_k, const ExpertParts& parts) {
   Choices choices;
   choices.slots.reserve(static_cast<size_t>(tokens * top_k));
   choices.pairs.experts.reserve(static_cast<size_t>(tokens * top_k));
   for (int64_t token = 0; token < tokens; ++token) {
     const auto first = static_cast<std::ptrdiff_t>(choices.slots.size());
     for (int64_t slot = token * top_k; slot < (token + 1) * top_k; ++slot)
-      if (has(ids[slot])) choices.slots.push_back(static_cast<int32_t>(slot));
+      if (parts.has(ids[slot])) choices.slots.push_back(static_cast<int32_t>(slot));
     std::sort(choices.slots.begin() + first, choices.slots.end(),
               [ids](int32_t a, int32_t b) { return ids[a] < ids[b]; });
     for (auto slot = choices.slots.begin() + first; slot != choices.slots.end(); ++slot)
@@ -34,16 +33,17 @@ Choices choices_of(const int32_t* ids, int64_t tokens, int64_t top_k, Has&& has)
   return choices;
 }
 
-// Rows that must cross if each crosses once to each node but `node` that holds one of its experts.
-int64_t rows_to_other_nodes(const RowPairs& tokens, int64_t experts_per_node, int64_t node) {
+// Rows that must cross if each token's crosses once to each node but `node` that holds one of its
+// experts.
+int64_t rows_to_other_nodes(const int32_t* ids, int64_t tokens, int64_t top_k,
+                            int64_t experts_per_node, int64_t num_nodes, int64_t node) {
   int64_t rows = 0;
-  for (size_t token = 0; token + 1 < tokens.row_offsets.size(); ++token) {
-    int64_t before = node;
-    for (auto pair = tokens.row_offsets[token]; pair < tokens.row_offsets[token + 1]; ++pair) {
-      const int64_t at = tokens.experts[static_cast<size_t>(pair)] / experts_per_node;
-      if (at != before && at != node) ++rows;
-      before = at;
-    }
+  std::vector<int64_t> last_token(static_cast<size_t>(num_nodes), -1);
+  for (int64_t slot = 0; slot < tokens * top_k; ++slot) {
+    const int64_t token = slot / top_k, at = ids[slot] / experts_per_node;
+    if (at == node || last_token[static_cast<size_t>(at)] == token) continue;
+    last_token[static_cast<size_t>(at)] = token;
+    ++rows;
   }
   return rows;
 }
@@ -91,17 +91,14 @@ void ExpertExchange::expect_route() {
 void ExpertExchange::plan_route(const int32_t* ids, const float* weights) {
   Context& ctx = *settings_.ctx;
   const ExpertLinks& links = settings_.links;
-  const int64_t own = experts_here(), stretch = own / settings_.num_waves;
-  const Choices choices = choices_of(ids, tokens_, top_k_, [&](int32_t expert) {
-    return expert % own / stretch == settings_.wave;
-  });
-  remote_rows_ = rows_to_other_nodes(choices.pairs, settings_.num_experts / links.num_nodes(),
-                                     links.node_index());
-  const std::vector<RowRange> stretches = equal_stretches(tokens_, links.chunks);
-  RowPlan made = plan_rows(choices.pairs, stretches, {0, settings_.num_experts},
-                           links.two_tier ? links.num_nodes() : num_ranks_);
-  // A row that comes back is the sum of its rank's experts of this wave: a node of the tree.
-  for (int32_t& expert : made.sum_experts) expert += static_cast<int32_t>(settings_.wave * stretch);
+  const ExpertParts parts =
+      first_parts(links, settings_.num_experts, settings_.wave, settings_.num_waves);
+  const Choices choices = choices_of(ids, tokens_, top_k_, parts);
+  if (settings_.wave == 0)
+    remote_rows_ =
+        rows_to_other_nodes(ids, tokens_, top_k_, settings_.num_experts / links.num_nodes(),
+                            links.num_nodes(), links.node_index());
+  RowPlan made = plan_rows(choices.pairs, equal_stretches(tokens_, links.chunks), parts);
   num_rows_ = made.num_rows();
   num_pairs_ = made.num_pairs();
   for (const int32_t pair : made.source_pair) {
@@ -164,8 +161,11 @@ OperationPtr ExpertExchange::dispatch() {
 
 ExpertBatch ExpertExchange::arrived() {
   Context& ctx = *settings_.ctx;
-  const int64_t first_expert = settings_.links.rank_index * experts_here();
-  const ExpertRange mine{first_expert, first_expert + experts_here()};
+  const int64_t experts_here = settings_.num_experts / num_ranks_;
+  const ExpertSlots mine{.range = experts_of_wave(settings_.links, settings_.num_experts,
+                                                  settings_.wave, settings_.num_waves),
+                         .before = experts_here / settings_.num_waves * settings_.wave,
+                         .count = experts_here};
   send_ = send_scalars_ = recv_scalars_ = {};
   if (ctx.device() == Device::meta) {
     sorted_ = expected_pairs(ctx, rows_here_, pairs_here_, mine);

@@ -43,8 +43,8 @@ struct ExchangeSettings {
   DType combine_wire = DType::f32;  // of sums on their way back, and of gradients
   bool may_forget = false;          // whether some rank may call forget()
   RoutedRows expected = {};         // on `meta`, where nothing is routed; not used with one rank
-  // Only the wave-th of num_waves equal stretches of each rank's experts (expert_waves.h);
-  // `expected` counts all. 1 with one rank.
+  // Only the experts of one wave of several (expert_parts.h); `expected` counts all. 1 with one
+  // rank.
   int wave = 0, num_waves = 1;
 };
 
@@ -95,7 +95,6 @@ class ExpertExchange {
 
  private:
   void expect_route();  // on `meta`
-  int64_t experts_here() const { return settings_.num_experts / num_ranks_; }
   void plan_route(const int32_t* ids, const float* weights);
   void pack_rows(const Tensor& x);
   void expect_relay(DType dtype);  // on `meta`: what dispatch and the others hold for a moment
@@ -112,7 +111,8 @@ class ExpertExchange {
   std::unique_ptr<RowPath> path_;           // on several; null on `meta`
   int64_t num_rows_ = 0, num_pairs_ = 0;    // planned
   int64_t rows_here_ = 0, pairs_here_ = 0;  // for this rank's experts
-  int64_t remote_rows_ = 0;                 // of tokens on other nodes, each node once
+  // To other nodes, each token's row once to each; of all waves, counted by the first.
+  int64_t remote_rows_ = 0;
   bool forgotten_ = false;
   std::vector<int64_t> sends_again_{0};  // 1: some rank has forgotten its rows
   Tensor x_again_, send_again_, recv_again_;

@@ -1,10 +1,11 @@
 // parallel/expert/expert_waves.h: one layer's exchange in parts, so that the experts of one run
 // while the rows of the next are on their way.   T tokens, K experts each, H hidden.
 //
-// Wave k is the k-th of equal stretches of each rank's experts, with an exchange of its own
-// (expert_exchange.h). What comes back is summed over all waves at once, by the same tree: with an
-// FP32 wire and one hop the sums have the bits of one exchange where the number of waves is a power
-// of two. With one rank there is nothing to send, and the first wave has all experts.
+// Wave k has the k-th of equal stretches of each rank's experts (expert_parts.h), and an exchange
+// of its own (expert_exchange.h). What comes back is summed over all waves at once, by the same
+// tree: with an FP32 wire the sums have the bits of one exchange, over one tier or two, where the
+// number of waves is a power of two. With one rank there is nothing to send, and the first wave has
+// all experts.
 #pragma once
 
 #include <memory>

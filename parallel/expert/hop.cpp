@@ -30,9 +30,9 @@ std::span<std::byte> bytes_of(const Tensor& tensor) {
 
 Hop::Hop(const Channel& channel, RowPlan plan, int chunks)
     : channel_(channel), plan_(std::move(plan)), chunks_(chunks) {
-  STRAIT_CHECK(
-      plan_.num_parts == channel.size() && plan_.num_stretches % static_cast<size_t>(chunks) == 0,
-      "[hop] a part for each member, and stretches for each chunk");
+  STRAIT_CHECK(plan_.parts.num_parts() == channel.size() &&
+                   plan_.num_stretches % static_cast<size_t>(chunks) == 0,
+               "[hop] a part for each member, and stretches for each chunk");
   planned_at_ = starts_of(plan_.rows_PS);
 }
 

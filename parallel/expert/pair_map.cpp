@@ -25,13 +25,15 @@ Tensor tensor_of(Context& ctx, std::span<const float> values, Purpose purpose) {
 }
 
 SortedPairs sort_pairs(Context& ctx, const RowPairs& pairs, std::span<const RowRange> rows,
-                       ExpertRange range) {
+                       const ExpertSlots& slots) {
+  const ExpertRange range = slots.range;
+  const int64_t first_slot = range.first - slots.before;
   const auto num_pairs = static_cast<size_t>(pairs.num_pairs());
-  const auto num_experts = static_cast<size_t>(range.last - range.first);
+  const auto num_experts = static_cast<size_t>(slots.count);
   auto offsets = std::make_shared<std::vector<int64_t>>(num_experts + 1, 0);
   for (const int32_t expert : pairs.experts) {
     STRAIT_CHECK(expert >= range.first && expert < range.last, "expert " + std::to_string(expert));
-    ++(*offsets)[static_cast<size_t>(expert - range.first) + 1];
+    ++(*offsets)[static_cast<size_t>(expert - first_slot) + 1];
   }
   for (size_t expert = 0; expert < num_experts; ++expert)
     (*offsets)[expert + 1] += (*offsets)[expert];
@@ -43,7 +45,7 @@ SortedPairs sort_pairs(Context& ctx, const RowPairs& pairs, std::span<const RowR
     const auto end = static_cast<size_t>(pairs.row_offsets[static_cast<size_t>(row) + 1]);
     for (size_t pair = begin; pair < end; ++pair) {
       const auto at =
-          static_cast<size_t>(next[static_cast<size_t>(pairs.experts[pair] - range.first)]++);
+          static_cast<size_t>(next[static_cast<size_t>(pairs.experts[pair] - first_slot)]++);
       row_of_pair[at] = static_cast<int32_t>(row);
       arrival[at] = static_cast<int32_t>(pair);
       place[pair] = static_cast<int32_t>(at);
@@ -60,17 +62,17 @@ SortedPairs sort_pairs(Context& ctx, const RowPairs& pairs, std::span<const RowR
   return {map, offsets, tensor_of(ctx, arrival, Purpose::routed)};
 }
 
-SortedPairs expected_pairs(Context& ctx, int64_t num_rows, int64_t num_pairs, ExpertRange range) {
-  const int64_t num_experts = range.last - range.first;
+SortedPairs expected_pairs(Context& ctx, int64_t num_rows, int64_t num_pairs,
+                           const ExpertSlots& slots) {
   auto offsets = std::make_shared<std::vector<int64_t>>();
-  for (int64_t expert = 0; expert <= num_experts; ++expert)
-    offsets->push_back(num_pairs * expert / num_experts);
+  for (int64_t expert = 0; expert <= slots.count; ++expert)
+    offsets->push_back(num_pairs * expert / slots.count);
   const auto ints = [&](int64_t count) { return ctx.empty({count}, DType::i32, Purpose::routed); };
   auto map = std::make_shared<PairMap>();
   map->row_of_pair = ints(num_pairs);
   map->pairs_of_row = {
       .offsets = ints(num_rows + 1), .experts = ints(num_pairs), .rows = ints(num_pairs)};
-  map->range = range;
+  map->range = slots.range;
   return {map, offsets, ints(num_pairs)};
 }
 

@@ -30,12 +30,6 @@ int64_t row_bytes_of(const Tensor& rows) {
   return rows.cols() * static_cast<int64_t>(size_of(rows.dtype()));
 }
 
-// The experts of this node: the part of the plan that a rank keeps to itself.
-ExpertRange own_part(const RowPlan& plan, int self) {
-  const int64_t size = (plan.range.last - plan.range.first) / plan.num_parts;
-  return {plan.range.first + self * size, plan.range.first + (self + 1) * size};
-}
-
 constexpr int kFarAhead = 2;  // chunks on the far link, so that it never waits for the next one
 
 }  // namespace
@@ -44,7 +38,7 @@ RowPath::RowPath(Context& ctx, RowPlan plan, const Channel& first, const Channel
                  int chunks)
     : ctx_(ctx),
       second_channel_(second),
-      node_experts_(own_part(plan, first.self())),
+      node_experts_(plan.parts.experts_of(first.self())),
       first_(first, std::move(plan), chunks) {
   STRAIT_CHECK(second || chunks == 1, "[row path] chunks are for two hops");
 }
@@ -104,14 +98,14 @@ OperationPtr RowPath::through_relay(const Tensor& rows, Tensor& arrived, const R
 
 // What came for this node's ranks, by chunk, source node and token.
 void RowPath::plan_second() {
-  const int nodes = first_.plan().num_parts;
+  const int nodes = first_.plan().parts.num_parts();
   std::vector<RowRange> stretches;
   for (size_t chunk = 0; chunk < static_cast<size_t>(first_.chunks()); ++chunk)
     for (int node = 0; node < nodes; ++node) stretches.push_back(first_.arriving(node, chunk));
-  second_ = std::make_unique<Hop>(
-      *second_channel_,
-      plan_rows(first_.arriving(), stretches, node_experts_, second_channel_->size()),
-      first_.chunks());
+  second_ = std::make_unique<Hop>(*second_channel_,
+                                  plan_rows(first_.arriving(), stretches,
+                                            parts_in_node(node_experts_, second_channel_->size())),
+                                  first_.chunks());
 }
 
 OperationPtr RowPath::plan_second_hop(Tensor& arrived, const RelayPtr& relay) {
@@ -149,8 +143,8 @@ OperationPtr RowPath::copy_chunk(const RelayPtr& relay, int chunk) const {
 
 OperationPtr RowPath::add_chunk(const RelayPtr& relay, int chunk) const {
   std::vector<RowRange> ranges;
-  ranges.reserve(static_cast<size_t>(first_.plan().num_parts));
-  for (int node = 0; node < first_.plan().num_parts; ++node)
+  ranges.reserve(static_cast<size_t>(first_.plan().parts.num_parts()));
+  for (int node = 0; node < first_.plan().parts.num_parts(); ++node)
     ranges.push_back(first_.arriving_chunk(node, chunk));
   return for_rows(*second_channel_, ranges, row_bytes_of(relay->whole),
                   [this, relay](int64_t begin, int64_t end) {
@@ -202,7 +196,7 @@ std::vector<RowRange> RowPath::source_order() const {
   const Hop& hop = last();
   std::vector<RowRange> order;
   if (!second_channel_) return {{0, hop.arriving().num_rows()}};
-  const auto nodes = static_cast<size_t>(first_.plan().num_parts);
+  const auto nodes = static_cast<size_t>(first_.plan().parts.num_parts());
   for (size_t node = 0; node < nodes; ++node)
     for (int place = 0; place < second_channel_->size(); ++place)
       for (size_t chunk = 0; chunk < static_cast<size_t>(first_.chunks()); ++chunk)

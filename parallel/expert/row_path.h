@@ -58,7 +58,7 @@ class RowPath {
 
   Context& ctx_;
   const Channel* second_channel_;
-  ExpertRange node_experts_;
+  ExpertRange node_experts_;  // of the wave
   Hop first_;
   std::unique_ptr<Hop> second_;  // once the route of the first has arrived
 };

@@ -9,14 +9,13 @@ namespace {
 
 // Calls visit(pair, part, is_first) for the pairs of a source row; is_first: of its part.
 template <class Visit>
-void for_pairs(const RowPairs& source, int64_t row, ExpertRange range, int64_t part_size,
-               Visit&& visit) {
+void for_pairs(const RowPairs& source, int64_t row, const ExpertParts& parts, Visit&& visit) {
   int64_t before = -1;
   for (auto pair = source.row_offsets[static_cast<size_t>(row)];
        pair < source.row_offsets[static_cast<size_t>(row) + 1]; ++pair) {
     const int32_t expert = source.experts[static_cast<size_t>(pair)];
-    STRAIT_CHECK(expert >= range.first && expert < range.last, "expert " + std::to_string(expert));
-    const int64_t part = (expert - range.first) / part_size;
+    STRAIT_CHECK(parts.has(expert), "expert " + std::to_string(expert));
+    const int64_t part = parts.part_of(expert);
     visit(pair, part, part != before);
     before = part;
   }
@@ -30,11 +29,10 @@ std::vector<int64_t> starts_of(const std::vector<int64_t>& counts) {
 
 }  // namespace
 
-RowPlan plan_rows(const RowPairs& source, std::span<const RowRange> stretches, ExpertRange range,
-                  int num_parts) {
-  STRAIT_CHECK((range.last - range.first) % num_parts == 0, "experts in equal parts");
-  const int64_t part_size = (range.last - range.first) / num_parts;
-  RowPlan plan{.num_parts = num_parts, .num_stretches = stretches.size(), .range = range};
+RowPlan plan_rows(const RowPairs& source, std::span<const RowRange> stretches,
+                  const ExpertParts& parts) {
+  const int num_parts = parts.num_parts();
+  RowPlan plan{.parts = parts, .num_stretches = stretches.size()};
   const auto place = [&](int64_t part, size_t stretch) {
     return static_cast<size_t>(part) * stretches.size() + stretch;
   };
@@ -45,7 +43,7 @@ RowPlan plan_rows(const RowPairs& source, std::span<const RowRange> stretches, E
   int64_t visited = 0;
   for (size_t stretch = 0; stretch < stretches.size(); ++stretch)
     for (int64_t row = stretches[stretch].first; row < stretches[stretch].last; ++row, ++visited)
-      for_pairs(source, row, range, part_size, [&](int32_t, int64_t part, bool is_first) {
+      for_pairs(source, row, parts, [&](int32_t, int64_t part, bool is_first) {
         ++pairs_PS[place(part, stretch)];
         if (!is_first) return;
         ++plan.rows_PS[place(part, stretch)];
@@ -71,11 +69,11 @@ RowPlan plan_rows(const RowPairs& source, std::span<const RowRange> stretches, E
     for (int64_t row = stretches[stretch].first; row < stretches[stretch].last; ++row) {
       auto entry = static_cast<size_t>(plan.sum_offsets[static_cast<size_t>(row)]);
       size_t made = 0;
-      for_pairs(source, row, range, part_size, [&](int32_t pair, int64_t part, bool is_first) {
+      for_pairs(source, row, parts, [&](int32_t pair, int64_t part, bool is_first) {
         if (is_first) {
           made = static_cast<size_t>(next_row[place(part, stretch)]++);
           plan.source_row[made] = static_cast<int32_t>(row);
-          plan.sum_experts[entry] = static_cast<int32_t>(range.first + part * part_size);
+          plan.sum_experts[entry] = static_cast<int32_t>(parts.experts_of(part).first);
           plan.sum_rows[entry++] = static_cast<int32_t>(made);
         }
         const auto at = static_cast<size_t>(next_pair[place(part, stretch)]++);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/ops/permute.h"
+#include "parallel/expert/expert_parts.h"
 
 namespace strait {
 
@@ -27,7 +28,7 @@ struct RowRange {
 // ordered by part, then by stretch of source rows, then by source row; their pairs by row, then by
 // expert.
 struct RowPlan {
-  int num_parts = 1;
+  ExpertParts parts{};
   size_t num_stretches = 1;
   std::vector<int64_t>
       rows_PS{};  // new rows of each part and stretch, stretches of a part together
@@ -35,19 +36,17 @@ struct RowPlan {
   RowPairs pairs{};                    // of the new rows
   std::vector<int32_t> source_row{};   // of each new row
   std::vector<int32_t> source_pair{};  // of each new pair
-  // Of each source row, its new rows, each entered as the first expert of its part.
+  // Of each source row, its new rows, each entered as the first expert of its part's wave.
   std::vector<int32_t> sum_offsets{}, sum_experts{}, sum_rows{};
-  ExpertRange range{};
 
   int64_t num_rows() const { return pairs.num_rows(); }
   int64_t num_pairs() const { return pairs.num_pairs(); }
   TreeEntrySpans sums() const { return {sum_offsets, sum_experts, sum_rows}; }
 };
 
-// REQUIRES: `stretches` hold every source row once; `num_parts` divides the experts of `range`, in
-// which all pairs lie.
-RowPlan plan_rows(const RowPairs& source, std::span<const RowRange> stretches, ExpertRange range,
-                  int num_parts);
+// REQUIRES: `stretches` hold every source row once; `parts` has the experts of all pairs.
+RowPlan plan_rows(const RowPairs& source, std::span<const RowRange> stretches,
+                  const ExpertParts& parts);
 
 // `count` rows in `num_stretches` stretches, as equal as can be.
 std::vector<RowRange> equal_stretches(int64_t count, int num_stretches);

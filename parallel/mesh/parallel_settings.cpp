@@ -36,7 +36,7 @@ const SettingsTable& table_of(const ParallelSettings*) {
        .unit = "parts",
        .range = between(1, 256),
        .doc = "Parts that a layer's experts are exchanged and run in, one under the other. "
-              "Exchanges over two tiers take only 1."},
+              "A token's row crosses in each part that has an expert for it."},
       {.name = "overlap",
        .value = value_of<&ParallelSettings::overlap>,
        .doc = "Whether transfers run under compute. With false each task waits for the one before "

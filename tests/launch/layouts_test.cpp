@@ -43,12 +43,14 @@ std::vector<int32_t> windows_of(const Engine& engine, Rank rank) {
 }
 
 // ranks_per_node 0: one node.
-Outcome run_layout(int world, int expert, double routed_headroom = 0, int ranks_per_node = 0) {
+Outcome run_layout(int world, int expert, double routed_headroom = 0, int ranks_per_node = 0,
+                   int waves = 1) {
   Outcome outcome;
   std::mutex mutex;
   run_ranks(world, [&](Rank rank, Comm& comm) {
     EngineSettings settings = settings_for(world);
     settings.routed_headroom = routed_headroom;
+    settings.waves = waves;
     if (ranks_per_node > 0) comm.group_nodes(ranks_per_node);
     const Mesh mesh(world, 1, expert, comm.nodes());
     Engine engine(settings, mesh, rank, &comm, Device::cpu);
@@ -117,18 +119,19 @@ TEST_P(Layouts, SameBitsTwice) {
 
 // Phases without room keep nothing: their rows are dispatched and computed again, to the same bits.
 TEST(RoutedRoom, WhatDoesNotFitIsDispatchedAgain) {
-  // Rank, layer, micro-batch: MTP's module is a third MoE layer.
-  constexpr double kPhases = 4 * 3 * (kSequences / 4);
-  for (const int ranks_per_node : {0, 2}) {
-    const Outcome all_fit = run_layout(4, 4, 0, ranks_per_node);
+  for (const auto& [ranks_per_node, waves] :
+       {std::pair(0, 1), std::pair(2, 1), std::pair(0, 2), std::pair(2, 2)}) {
+    // Rank, layer, micro-batch, wave: MTP's module is a third MoE layer.
+    const double phases = 4 * 3 * (kSequences / 4) * waves;
+    const Outcome all_fit = run_layout(4, 4, 0, ranks_per_node, waves);
     EXPECT_EQ(all_fit.first.routed_again, 0);
     EXPECT_GT(all_fit.first.routed_fullest, 1);
-    const Outcome some_fit = run_layout(4, 4, 0.9, ranks_per_node);
+    const Outcome some_fit = run_layout(4, 4, 0.9, ranks_per_node, waves);
     EXPECT_GT(some_fit.first.routed_again, 0);
-    EXPECT_LT(some_fit.first.routed_again, kPhases);
+    EXPECT_LT(some_fit.first.routed_again, phases);
     EXPECT_LE(some_fit.first.routed_fullest, 0.9);
-    const Outcome none_fit = run_layout(4, 4, 0.01, ranks_per_node);
-    EXPECT_EQ(none_fit.first.routed_again, kPhases);
+    const Outcome none_fit = run_layout(4, 4, 0.01, ranks_per_node, waves);
+    EXPECT_EQ(none_fit.first.routed_again, phases);
     EXPECT_EQ(none_fit.first.routed_fullest, 0);
     for (const Outcome* outcome : {&some_fit, &none_fit}) {
       EXPECT_EQ(outcome->gradients, all_fit.gradients);

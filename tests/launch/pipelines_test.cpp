@@ -27,8 +27,9 @@ Recipe recipe_of(const std::string& schedule, int pipeline, int expert, int data
   return recipe;
 }
 
-void expect_gates_hold(const Recipe& recipe, int ranks) {
-  const VerifyReport report = verify_on(ranks, recipe, {.steps = 2, .free_steps = 0});
+void expect_gates_hold(const Recipe& recipe, int ranks, int ranks_per_node = 0) {
+  const VerifyReport report =
+      verify_on(ranks, recipe, {.steps = 2, .free_steps = 0}, ranks_per_node);
   EXPECT_TRUE(report.passed()) << to_table(report);
   for (const Gate& gate : report.gates) EXPECT_TRUE(gate.seen) << gate.name;
 }
@@ -37,7 +38,7 @@ struct Case {
   const char* schedule;
   int pipeline, expert, replicas = 1;
   bool pairs = false;
-  int waves = 1;
+  int waves = 1, ranks_per_node = 0;  // 0: all ranks are on one node
 };
 
 class Pipelines : public testing::TestWithParam<Case> {};
@@ -47,7 +48,7 @@ TEST_P(Pipelines, GatesHold) {
   const int data = c.expert * c.replicas;
   Recipe recipe = recipe_of(c.schedule, c.pipeline, c.expert, data, c.pairs);
   recipe.parallel.waves = c.waves;
-  expect_gates_hold(recipe, c.pipeline * data);
+  expect_gates_hold(recipe, c.pipeline * data, c.ranks_per_node);
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -60,12 +61,15 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{"1f1b", 1, 2, 1, true}, Case{"1f1b", 2, 2, 1, true},
                     Case{"interleaved", 2, 2, 1, true}, Case{"1f1b", 1, 2, 1, false, 2},
                     Case{"1f1b", 1, 4, 1, true, 2}, Case{"zb1p", 2, 2, 1, false, 4},
-                    Case{"dualpipe", 2, 2, 1, false, 2}),
+                    Case{"dualpipe", 2, 2, 1, false, 2}, Case{"1f1b", 1, 4, 1, false, 2, 2},
+                    Case{"1f1b", 1, 4, 1, true, 2, 2}, Case{"1f1b", 2, 4, 1, true, 2, 2},
+                    Case{"dualpipe", 2, 4, 1, false, 2, 2}),
     [](const auto& info) {
       const Case& c = info.param;
       return std::string(c.schedule) + "Pipeline" + std::to_string(c.pipeline) + "Expert" +
              std::to_string(c.expert) + (c.replicas > 1 ? "Replicas" : "") +
-             (c.pairs ? "Pairs" : "") + (c.waves > 1 ? "Waves" + std::to_string(c.waves) : "");
+             (c.pairs ? "Pairs" : "") + (c.waves > 1 ? "Waves" + std::to_string(c.waves) : "") +
+             (c.ranks_per_node > 0 ? "TwoTier" : "");
     });
 
 TEST(PipelinesModel, SharedEmbeddingAndHead) {
@@ -85,18 +89,13 @@ TEST(PipelinesModel, SoftmaxGatesWithoutMtp) {
   expect_gates_hold(recipe, 4);
 }
 
-TEST(PipelinesModel, WavesStayOnOneTier) {
-  Recipe recipe = recipe_of("1f1b", 1, 4, 4, false);
-  recipe.parallel.waves = 2;
-  EXPECT_THROW(run_ranks(4,
-                         [&](Rank, Comm& comm) {
-                           comm.group_nodes(2);
-                           verify(recipe, {}, comm);
-                         }),
-               Error);
+// Four times the sequences: with fewer, BF16's noise in one of MTP's norms reaches the gate on some
+// instruction sets.
+TEST(PipelinesModel, Bf16) {
+  Recipe recipe = recipe_of("dualpipev", 2, 2, 2, false, "bf16");
+  recipe.train.global_batch *= 4;
+  expect_gates_hold(recipe, 4);
 }
-
-TEST(PipelinesModel, Bf16) { expect_gates_hold(recipe_of("dualpipev", 2, 2, 2, false, "bf16"), 4); }
 
 }  // namespace
 }  // namespace strait

@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
+#include <list>
 #include <optional>
 #include <random>
 
 #include "core/ops/elementwise.h"
+#include "parallel/expert/expert_parts.h"
 #include "parallel/mesh/mesh.h"
 
 namespace strait::tests {
@@ -72,12 +74,13 @@ float factor(int64_t expert) { return 1.0f + 0.37f * float(expert); }
 
 class Experts {
  public:
-  Experts(Context& ctx, const ExchangeCase& c, const ExpertBatch& batch)
+  Experts(Context& ctx, const ExchangeCase& c, const ExpertBatch& batch,
+          const LocalExperts& experts)
       : ctx_(ctx), c_(c), batch_(batch), rows_(as(ctx, batch.rows->get(), DType::f32)) {
     const auto& offsets = *batch.offsets;
     for (size_t e = 0; e + 1 < offsets.size(); ++e)
       for (int64_t pair = offsets[e]; pair < offsets[e + 1]; ++pair)
-        expert_of_pair_.push_back(batch.pairs->range.first + static_cast<int64_t>(e));
+        expert_of_pair_.push_back(experts.id(static_cast<int64_t>(e)));
   }
 
   Tensor sums(DType dtype) {
@@ -110,13 +113,9 @@ class Experts {
     return result;
   }
 
-  std::vector<std::vector<int32_t>> tokens_of_expert() const {
-    std::vector<std::vector<int32_t>> tokens(
-        static_cast<size_t>(batch_.pairs->range.last - batch_.pairs->range.first));
+  void add_tokens_to(std::map<int64_t, std::vector<int32_t>>& tokens_of_expert) const {
     for (int64_t pair = 0; pair < num_pairs(); ++pair)
-      tokens[static_cast<size_t>(expert(pair) - batch_.pairs->range.first)].push_back(
-          static_cast<int32_t>(at(rows_, row(pair), 0)));
-    return tokens;
+      tokens_of_expert[expert(pair)].push_back(static_cast<int32_t>(at(rows_, row(pair), 0)));
   }
 
  private:
@@ -161,27 +160,36 @@ ExchangeResult run_exchange(const ExchangeCase& c, Comm* comm, bool two_tier, in
   const Tensor weights = matrix(ctx, batch.weights_TK, result.first, result.count, c.top_k);
   const Tensor x =
       as(ctx, matrix(ctx, batch.x_TH, result.first, result.count, c.hidden), c.compute);
-  ExpertExchange exchange({.ctx = &ctx,
-                           .links = links,
-                           .num_experts = c.num_experts,
-                           .compute = c.compute,
-                           .combine_wire = c.wire},
-                          std::make_shared<Value>(x), ids, weights);
-  run(exchange.dispatch());
-  const ExpertBatch arrived = exchange.arrived();
-  Experts experts(ctx, c, arrived);
-  result.tokens_of_expert = experts.tokens_of_expert();
-  exchange.pack_sums(experts.sums(exchange.sums_dtype()));
-  run(exchange.combine());
+  ExpertWaves exchange({.ctx = &ctx,
+                        .links = links,
+                        .num_experts = c.num_experts,
+                        .compute = c.compute,
+                        .combine_wire = c.wire},
+                       c.waves, std::make_shared<Value>(x), ids, weights);
+  const LocalExperts local = experts_of_rank(links, c.num_experts, exchange.num_waves());
+  std::list<ExpertBatch> arrived;
+  std::vector<Experts> experts;
+  for (int i = 0; i < exchange.num_waves(); ++i) {
+    ExpertExchange& wave = exchange.wave(i);
+    run(wave.dispatch());
+    arrived.push_back(wave.arrived());
+    experts.emplace_back(ctx, c, arrived.back(), local);
+    experts.back().add_tokens_to(result.tokens_of_expert);
+    wave.pack_sums(experts.back().sums(wave.sums_dtype()));
+    run(wave.combine());
+  }
   Tensor hidden = ctx.zeros({result.count, c.hidden}, DType::f32, Purpose::workspace);
   exchange.add_sums(ctx, hidden);
   result.sums = values_of(hidden);
 
   if (c.backward) {
     exchange.pack_gradient(ctx, matrix(ctx, batch.d_out_TH, result.first, result.count, c.hidden));
-    run(exchange.combine_inverse());
-    exchange.pack_expert_gradients(experts.gradient(exchange.take_d_sums()));
-    run(exchange.dispatch_inverse());
+    for (int i = 0; i < exchange.num_waves(); ++i) {
+      ExpertExchange& wave = exchange.wave(i);
+      run(wave.combine_inverse());
+      wave.pack_expert_gradients(experts[static_cast<size_t>(i)].gradient(wave.take_d_sums()));
+      run(wave.dispatch_inverse());
+    }
     const ExpertExchange::Gradients gradients = exchange.take_gradients();
     result.d_x = values_of(gradients.d_x);
     result.d_weights = values_of(gradients.d_weights);
@@ -213,10 +221,8 @@ void check_same_bits(const ExchangeCase& c, const ExchangeResult& one, Comm& com
     expect_equal("gradients", got.d_x, one.d_x);
     expect_equal("gate gradients", got.d_weights, one.d_weights);
   }
-  const size_t experts_here = got.tokens_of_expert.size();
-  for (size_t expert = 0; expert < experts_here; ++expert)
-    EXPECT_EQ(got.tokens_of_expert[expert],
-              one.tokens_of_expert[static_cast<size_t>(comm.rank().value) * experts_here + expert]);
+  for (const auto& [expert, tokens] : got.tokens_of_expert)
+    EXPECT_EQ(tokens, one.tokens_of_expert.at(expert)) << "expert " << expert;
 }
 
 std::vector<float> expected_sums(const ExchangeCase& c, int64_t ranks, int64_t nodes,
@@ -242,8 +248,8 @@ std::vector<float> expected_sums(const ExchangeCase& c, int64_t ranks, int64_t n
           result = left && right ? *left + *right : left ? left : right;
         }
         const int64_t size = last - first;
-        const bool travels =
-            size == c.num_experts / ranks || (two_tier && size == c.num_experts / nodes);
+        const bool travels = size == c.num_experts / (ranks * c.waves) ||
+                             (two_tier && size == c.num_experts / (nodes * c.waves));
         return result && travels ? rounded(*result, c.wire) : result;
       };
       sums.push_back(sum(0, c.num_experts).value_or(0.0f));

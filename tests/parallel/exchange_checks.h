@@ -3,10 +3,11 @@
 // `local` by expert_exchange_test.cpp and, under mpirun, by expert_exchange_mpi_test.cpp.
 #pragma once
 
+#include <map>
 #include <vector>
 
 #include "parallel/comm/comm.h"
-#include "parallel/expert/expert_exchange.h"
+#include "parallel/expert/expert_waves.h"
 
 namespace strait::tests {
 
@@ -15,6 +16,7 @@ struct ExchangeCase {
   int64_t num_experts = 16, top_k = 4, hidden = 40;
   int64_t num_groups = 1, topk_group = 1;  // a token's experts lie in topk_group of so many groups
   DType compute = DType::f32, wire = DType::f32;
+  int waves = 1;
   bool backward = true;
 };
 
@@ -23,7 +25,7 @@ struct ExchangeResult {
   int64_t first = 0, count = 0;
   std::vector<float> sums, d_x, d_weights;  // [T, H], [T, H], [T, K]
   // Of each expert of this rank, the tokens whose rows it got, in its order.
-  std::vector<std::vector<int32_t>> tokens_of_expert;
+  std::map<int64_t, std::vector<int32_t>> tokens_of_expert;
   int64_t far_bytes = 0, near_bytes = 0, floor_bytes = 0;  // sent, to other nodes, by this rank
 };
 
@@ -36,7 +38,7 @@ void check_same_bits(const ExchangeCase& c, const ExchangeResult& one, Comm& com
                      int chunks);
 
 // Sums of all tokens, [T, H], by a plain recursion over the expert ids that rounds to the wire
-// where a rank's partial sum ends and, two-tier, where a node's does.
+// where a rank's partial sum of a wave ends and, two-tier, where a node's does.
 std::vector<float> expected_sums(const ExchangeCase& c, int64_t ranks, int64_t nodes,
                                  bool two_tier);
 

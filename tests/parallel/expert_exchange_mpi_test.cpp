@@ -23,6 +23,7 @@ TEST(ExpertExchangeMpi, FlatHasTheBitsOfOneRank) { check({}, false, 1); }
 
 TEST(ExpertExchangeMpi, TwoTierHasTheBitsOfOneRank) {
   check({}, true, 3);
+  check({.top_k = 7, .waves = 2}, true, 3);
   // Rows of more than one part of a relay's work.
   check({.tokens = 230, .top_k = 8, .hidden = 4096}, true, 4);
 }

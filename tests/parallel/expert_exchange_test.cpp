@@ -48,7 +48,8 @@ TEST_P(Exchanges, HaveTheBitsOfOneRank) {
   const auto [nodes, ranks_per_node, chunks] = GetParam();
   for (const ExchangeCase& c :
        {ExchangeCase{}, ExchangeCase{.tokens = 3, .top_k = 1},
-        ExchangeCase{.top_k = 16, .hidden = 7},
+        ExchangeCase{.top_k = 16, .hidden = 7}, ExchangeCase{.top_k = 7, .waves = 2},
+        ExchangeCase{.num_experts = 32, .top_k = 32, .hidden = 9, .waves = 4},
         ExchangeCase{.num_groups = 4, .topk_group = 2, .compute = DType::bf16}}) {
     const ExchangeResult one = tests::run_exchange(c, nullptr, false, 1);
     LocalWorld world(nodes * ranks_per_node, hosts_of(nodes, ranks_per_node));
@@ -60,10 +61,12 @@ TEST_P(Exchanges, HaveTheBitsOfOneRank) {
 
 TEST_P(Exchanges, RoundEachPartialSumOnce) {
   const Layout& layout = GetParam();
-  const ExchangeCase c{.compute = DType::bf16, .wire = DType::bf16};
-  const std::vector<float> wanted = tests::expected_sums(c, layout.nodes * layout.ranks_per_node,
-                                                         layout.nodes, layout.chunks > 0);
-  EXPECT_EQ(sums_of(run_layout(c, layout)), wanted);
+  for (const int waves : {1, 2}) {
+    const ExchangeCase c{.compute = DType::bf16, .wire = DType::bf16, .waves = waves};
+    const std::vector<float> wanted = tests::expected_sums(c, layout.nodes * layout.ranks_per_node,
+                                                           layout.nodes, layout.chunks > 0);
+    EXPECT_EQ(sums_of(run_layout(c, layout)), wanted);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Layouts, Exchanges,
@@ -102,6 +105,26 @@ TEST(ExchangeBytes, OneCrossingPerNode) {
   EXPECT_EQ(pair_bytes % 8, 0);
   // Two of a node's four ranks hold a group of experts: a flat row goes to up to two or four.
   EXPECT_GT(double(flat.far_bytes), 1.3 * double(two_tier.far_bytes));
+}
+
+// A row crosses in each wave that has experts for it; the least it could be is as without waves.
+TEST(ExchangeBytes, WavesCrossMoreOftenThanTheFloor) {
+  const auto sent = [](int waves) {
+    ExchangeResult all;
+    for (const ExchangeResult& result :
+         run_layout({.tokens = 3000, .hidden = 256, .waves = waves}, {2, 4, 3})) {
+      all.far_bytes += result.far_bytes;
+      all.floor_bytes += result.floor_bytes;
+    }
+    return all;
+  };
+  const ExchangeResult whole = sent(1), waves = sent(2);
+  EXPECT_EQ(waves.floor_bytes, whole.floor_bytes);
+  // 4 of 16 experts lie in one half of 2 nodes with a chance of 1 - 12!8!/(16!4!), in a quarter
+  // with 1 - 12!12!/(16!8!).
+  const double nodes = 1 - 70.0 / 1820, quarters = 2 * (1 - 495.0 / 1820);
+  EXPECT_NEAR(double(waves.far_bytes) / double(whole.far_bytes), quarters / nodes, 0.03);
+  EXPECT_NEAR(double(whole.far_bytes) / double(whole.floor_bytes), 1, 0.03);
 }
 
 TEST(ExchangeBytes, NothingCrossesBetweenNodesThatAreNone) {

@@ -169,9 +169,11 @@ void add_export(CLI::App& app, Chosen& chosen) {
       ->required()
       ->type_name("DIR");
   add_text(command, "--to", o->to, "the new folder")->required()->type_name("DIR");
-  command->add_option("--dtype", o->dtype, "of the weights")
+  command
+      ->add_option("--dtype", o->dtype,
+                   "of the weights; fp8: linear layers in blocks of 128 x 128, the rest BF16")
       ->capture_default_str()
-      ->check(CLI::IsMember({"bf16", "fp32"}));
+      ->check(CLI::IsMember({"bf16", "fp32", "fp8"}));
   command->add_flag("--json", o->json, "print JSON");
 }
 

@@ -58,6 +58,10 @@ const SettingsTable& table_of(const TrainSettings*) {
        .value = value_of<&T::seed>,
        .range = between(0, 9007199254740992.0),
        .doc = "Fixes the first weights and the order of the data."},
+      {.name = "start_from",
+       .value = value_of<&T::start_from>,
+       .doc = "Whose weights training begins with: a Hugging Face folder (FP32, BF16, or FP8 as "
+              "published), a checkpoint or a run, of the same model. Empty: random weights."},
       {.name = "precision",
        .value = value_of<&T::precision>,
        .choices = {"fp32", "bf16", "fp8"},

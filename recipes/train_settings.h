@@ -24,6 +24,7 @@ struct TrainSettings {
   BatchRampSettings batch_ramp = {};
   int64_t sequence_length = 0;
   int64_t seed = 1;
+  std::string start_from = {};     // a model on disk; empty: random weights
   std::string precision = "bf16";  // or "fp32", "fp8": of activations and weights in GEMMs
   std::vector<std::string> recompute = {"norms", "mla_up", "swiglu"};
   int64_t save_every = 0;  // steps; 0: only at the end

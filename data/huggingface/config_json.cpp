@@ -74,7 +74,8 @@ void require_exportable(const ModelSettings& settings) {
     throw RecipeError("[export] " + why);
 }
 
-std::string to_config_json(const ModelSettings& s, const SpecialTokens& tokens, DType dtype) {
+std::string to_config_json(const ModelSettings& s, const SpecialTokens& tokens, DType dtype,
+                           bool fp8) {
   require_exportable(s);
   STRAIT_CHECK(dtype == DType::f32 || dtype == DType::bf16, name_of(dtype));
   const bool v3 = is_v3(s);
@@ -125,6 +126,11 @@ std::string to_config_json(const ModelSettings& s, const SpecialTokens& tokens, 
   json["norm_topk_prob"] = s.norm_topk_prob;
   json["routed_scaling_factor"] = s.routed_scaling_factor;
   json["num_nextn_predict_layers"] = s.num_nextn_predict_layers;
+  if (fp8)
+    json["quantization_config"] = {{"activation_scheme", "dynamic"},
+                                   {"fmt", "e4m3"},
+                                   {"quant_method", "fp8"},
+                                   {"weight_block_size", {128, 128}}};
   return json.dump(2) + "\n";
 }
 

@@ -25,9 +25,10 @@ struct SpecialTokens {
 std::string why_not_exportable(const ModelSettings& settings);
 void require_exportable(const ModelSettings& settings);  // throws RecipeError with the reason
 
-// The text of config.json; `dtype` is that of the weights beside it (f32 or bf16). Calls
-// require_exportable.
-std::string to_config_json(const ModelSettings& settings, const SpecialTokens& tokens, DType dtype);
+// The text of config.json; `dtype` is that of the weights beside it (f32 or bf16), but for those in
+// FP8 (fp8_blocks.h) where `fp8`. Calls require_exportable.
+std::string to_config_json(const ModelSettings& settings, const SpecialTokens& tokens, DType dtype,
+                           bool fp8 = false);
 
 // YaRN's factor on cosine and sine. Source: DeepSeek-V3's published modeling code.
 double cosine_scale(const RopeScaling& rope);

@@ -55,9 +55,6 @@ class Keys {
   void must_be(const char* key, const Json& only) {
     if (has(key) && json_[key] != only) unsupported(key, "only " + only.dump() + " is");
   }
-  void must_be_absent(const char* key) {
-    if (has(key) && !json_[key].empty()) unsupported(key, "Strait reads plain weights only");
-  }
   void unsupported(const char* key, const std::string& why) {
     problems_.push_back(
         fmt::format("{}{}: {} is not supported ({})", prefix_, key, json_[key].dump(), why));
@@ -188,6 +185,20 @@ void check_rules(const ModelSettings& settings, std::vector<std::string>& proble
     problems.push_back(broken.key + ": " + broken.text);
 }
 
+// Weights may be FP8 as published (fp8_blocks.h); the tensors themselves say which are.
+void read_quantization(const Json& json, std::vector<std::string>& problems) {
+  if (!json.contains("quantization_config") || json["quantization_config"].empty()) return;
+  Keys top(json, "", problems);
+  if (!json["quantization_config"].is_object())
+    return top.unsupported("quantization_config", "it must be an object");
+  Keys keys(json["quantization_config"], "quantization_config.", problems);
+  if (!keys.has("quant_method"))
+    problems.emplace_back("quantization_config.quant_method is missing");
+  keys.must_be("quant_method", "fp8");
+  keys.must_be("fmt", "e4m3");
+  keys.must_be("weight_block_size", Json{128, 128});
+}
+
 }  // namespace
 
 ModelSettings from_config_json(const std::string& text, const std::string& path) {
@@ -209,7 +220,7 @@ ModelSettings from_config_json(const std::string& text, const std::string& path)
   keys.number("initializer_range", s.initializer_range, false);
   keys.boolean("tie_word_embeddings", s.tie_word_embeddings, false);
   keys.must_be("hidden_act", "silu");
-  keys.must_be_absent("quantization_config");
+  read_quantization(json, problems);
   read_attention(keys, s);
   read_rope(json, s, problems);
   read_experts(keys, s, v3);

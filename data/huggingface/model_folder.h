@@ -19,6 +19,7 @@ namespace strait::huggingface {
 struct ModelFolder {
   ModelSettings settings = {};
   DType dtype = DType::bf16;  // of the weights: bf16 or f32. Selection biases stay f32.
+  bool fp8 = false;           // linear layers' weights in the published FP8 (fp8_blocks.h)
   SpecialTokens tokens = {};
   std::string tokenizer_json = {};  // the text of tokenizer.json; empty: there is none
   int64_t sequence_length = 0;      // trained with: model_max_length; 0: max_position_embeddings
@@ -38,7 +39,8 @@ class ModelFolderWriter {
                     std::vector<TensorSpec> tensors);
   ~ModelFolderWriter();
 
-  // The next values of a tensor, from its first element on; rounded to the folder's dtype. Tensors
+  // The next values of a tensor, from its first element on; rounded to the folder's dtype, or
+  // quantised once 128 rows of it are there. Tensors
   // may take turns. REQUIRES: the tensor was announced and has room.
   void append(const std::string& name, std::span<const float> values);
 
@@ -53,7 +55,7 @@ class ModelFolderWriter {
 class ModelFolderReader {
  public:
   // Reads config.json and every weight file's header. Throws DataError: no weights, an unsupported
-  // config, an index that does not fit the files.
+  // config, an index that does not fit the files, FP8 weights without scales of the right shape.
   explicit ModelFolderReader(const std::string& path);
   ~ModelFolderReader();
   ModelFolderReader(ModelFolderReader&&) noexcept;
@@ -70,7 +72,8 @@ class ModelFolderReader {
   const std::map<std::string, StoredTensor>& tensors() const;
   bool has(const std::string& name) const;
 
-  // See SafetensorsFile. A tensor that is not there throws DataError.
+  // See SafetensorsFile. FP8 weights are read as what they stand for. A tensor that is not there
+  // throws DataError.
   void read(const std::string& name, int64_t offset, std::span<float> out) const;
   void read_raw(const std::string& name, int64_t offset, std::span<std::byte> out) const;
 

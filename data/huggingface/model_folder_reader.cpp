@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -6,6 +7,7 @@
 
 #include "core/errors.h"
 #include "data/hdf5/read_file.h"
+#include "data/huggingface/fp8_blocks.h"
 #include "data/huggingface/model_folder.h"
 
 namespace strait::huggingface {
@@ -38,7 +40,12 @@ struct ModelFolderReader::State {
   std::map<std::string, SafetensorsFile> files;
   std::map<std::string, const SafetensorsFile*> file_of;
   std::map<std::string, StoredTensor> tensors;
+  // Of the FP8 weight that was read last.
+  std::string scaled;
+  std::vector<float> scales;
 
+  void require_scales() const;
+  void read_fp8(const std::string& name, int64_t offset, std::span<float> out);
   void add(const std::string& name, const SafetensorsFile& file) {
     tensors[name] = file.tensor(name);
     file_of[name] = &file;
@@ -49,6 +56,43 @@ struct ModelFolderReader::State {
     return *at->second;
   }
 };
+
+// Every FP8 tensor is a weight with a scale for each block.
+void ModelFolderReader::State::require_scales() const {
+  const auto text = [](const std::vector<int64_t>& shape) {
+    return fmt::format("[{}]", fmt::join(shape, ", "));
+  };
+  for (const auto& [name, tensor] : tensors) {
+    if (tensor.dtype != "F8_E4M3") continue;
+    if (tensor.shape.size() != 2)
+      throw DataError(fmt::format("{}: tensor {} is FP8 and has shape {}; only matrices are", path,
+                                  name, text(tensor.shape)));
+    const auto scales = tensors.find(scales_name(name));
+    if (scales == tensors.end())
+      throw DataError(fmt::format("{}: tensor {} is FP8, and its scales {} are missing", path, name,
+                                  scales_name(name)));
+    const std::vector<int64_t> wanted = scales_shape(tensor.shape);
+    if (scales->second.shape != wanted)
+      throw DataError(fmt::format(
+          "{}: tensor {} has shape {}, expected {}: a scale for each block of 128 x 128 of {}",
+          path, scales_name(name), text(scales->second.shape), text(wanted), text(tensor.shape)));
+  }
+}
+
+void ModelFolderReader::State::read_fp8(const std::string& name, int64_t offset,
+                                        std::span<float> out) {
+  const SafetensorsFile& file = file_with(name);
+  if (scaled != name) {
+    const StoredTensor& stored = tensors.at(scales_name(name));
+    scaled.clear();
+    scales.resize(static_cast<size_t>(stored.numel()));
+    file_with(stored.name).read(stored.name, 0, scales);
+    scaled = name;
+  }
+  std::vector<uint8_t> codes(out.size());
+  file.read_raw(name, offset, std::as_writable_bytes(std::span(codes)));
+  dequantise_blocks(codes, offset, tensors.at(name).shape[1], scales, out);
+}
 
 ModelFolderReader::ModelFolderReader(const std::string& path) : state_(std::make_unique<State>()) {
   State& state = *state_;
@@ -74,6 +118,7 @@ ModelFolderReader::ModelFolderReader(const std::string& path) : state_(std::make
         state.files.emplace(file, SafetensorsFile(path + "/" + file)).first->second;
     for (const auto& [name, tensor] : weights.tensors()) state.add(name, weights);
   }
+  state.require_scales();
   if (!has(fmt::format("model.layers.{}.eh_proj.weight", state.settings.num_hidden_layers)))
     state.settings.num_nextn_predict_layers = 0;
 }
@@ -111,6 +156,8 @@ bool ModelFolderReader::has(const std::string& name) const {
 }
 
 void ModelFolderReader::read(const std::string& name, int64_t offset, std::span<float> out) const {
+  if (has(name) && state_->tensors.at(name).dtype == "F8_E4M3")
+    return state_->read_fp8(name, offset, out);
   state_->file_with(name).read(name, offset, out);
 }
 

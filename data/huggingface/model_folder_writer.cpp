@@ -7,8 +7,10 @@
 #include <set>
 
 #include "core/errors.h"
+#include "core/ops/math/scales.h"
 #include "data/hdf5/durable.h"
 #include "data/huggingface/files.h"
+#include "data/huggingface/fp8_blocks.h"
 #include "data/huggingface/model_folder.h"
 #include "data/huggingface/tokenizer_files.h"
 
@@ -77,6 +79,30 @@ std::map<std::string, std::string> mtp_copies(const ModelSettings& s,
   return copy_of;
 }
 
+// Gives every tensor its dtype in the files, and those in FP8 a tensor of scales behind them.
+std::vector<TensorSpec> with_formats(const ModelFolder& folder,
+                                     const std::vector<TensorSpec>& tensors) {
+  std::vector<TensorSpec> all;
+  for (const TensorSpec& tensor : tensors) {
+    all.push_back(tensor);
+    all.back().dtype = is_selection_bias(tensor.name) ? DType::f32 : folder.dtype;
+    if (!folder.fp8 || !is_fp8_weight(tensor.name) || tensor.numel() == 0) continue;
+    all.back().dtype = DType::u8;
+    all.back().e4m3 = true;
+    all.push_back({scales_name(tensor.name), scales_shape(tensor.shape), DType::f32});
+  }
+  return all;
+}
+
+// A weight in FP8 whose values come: those of a row of blocks that is not whole yet.
+struct BlockRows {
+  int64_t rows = 0, cols = 0;
+  int64_t done = 0;  // rows that are written
+  std::vector<float> waiting = {};
+
+  int64_t rows_of_next() const { return std::min<int64_t>(kScaleBlock, rows - done); }
+};
+
 // Consecutive tensors that fit together become one file.
 std::vector<std::vector<TensorSpec>> split(const std::vector<TensorSpec>& tensors,
                                            int64_t max_bytes) {
@@ -101,6 +127,7 @@ struct ModelFolderWriter::State {
   std::vector<std::unique_ptr<SafetensorsWriter>> shards;
   std::map<std::string, SafetensorsWriter*> shard_of;
   std::map<std::string, std::string> copy_of;
+  std::map<std::string, BlockRows> fp8;  // of the weights in FP8
   std::vector<bfloat16> buffer;
 
   ~State() {
@@ -111,6 +138,7 @@ struct ModelFolderWriter::State {
   void open_shards(const std::vector<TensorSpec>& tensors);
   void write_small_files();
   void append(const std::string& name, std::span<const float> values);
+  void append_fp8(const std::string& name, BlockRows& weight, std::span<const float> values);
 };
 
 void ModelFolderWriter::State::open_shards(const std::vector<TensorSpec>& tensors) {
@@ -127,6 +155,7 @@ void ModelFolderWriter::State::open_shards(const std::vector<TensorSpec>& tensor
     for (const TensorSpec& tensor : split_tensors[index]) {
       shard_of[tensor.name] = shards.back().get();
       weight_map[tensor.name] = file;
+      if (tensor.e4m3) fp8[tensor.name] = {.rows = tensor.shape[0], .cols = tensor.shape[1]};
       total_bytes += tensor.bytes();
     }
   }
@@ -137,7 +166,7 @@ void ModelFolderWriter::State::open_shards(const std::vector<TensorSpec>& tensor
 
 void ModelFolderWriter::State::write_small_files() {
   write_text(temporary + "/config.json",
-             to_config_json(folder.settings, folder.tokens, folder.dtype));
+             to_config_json(folder.settings, folder.tokens, folder.dtype, folder.fp8));
   Json generation = {{"_from_model_config", true}};
   if (folder.tokens.bos >= 0) generation["bos_token_id"] = folder.tokens.bos;
   if (folder.tokens.eos >= 0) generation["eos_token_id"] = folder.tokens.eos;
@@ -159,11 +188,9 @@ ModelFolderWriter::ModelFolderWriter(const std::string& path, const ModelFolder&
   const auto copies = mtp_copies(folder.settings, tensors);
   std::vector<std::string> zeros;
   add_expected(folder.settings, tensors, zeros);
+  tensors = with_formats(folder, tensors);
   int64_t total_bytes = kSlackBytes;
-  for (TensorSpec& tensor : tensors) {
-    tensor.dtype = is_selection_bias(tensor.name) ? DType::f32 : folder.dtype;
-    total_bytes += tensor.bytes();
-  }
+  for (const TensorSpec& tensor : tensors) total_bytes += tensor.bytes();
   require_free_disk(path, total_bytes);
 
   state_ = std::make_unique<State>();
@@ -187,6 +214,8 @@ ModelFolderWriter::~ModelFolderWriter() = default;
 void ModelFolderWriter::State::append(const std::string& name, std::span<const float> values) {
   const auto at = shard_of.find(name);
   STRAIT_CHECK(at != shard_of.end(), "tensor " + name + " was not announced");
+  if (const auto blocks = fp8.find(name); blocks != fp8.end())
+    return append_fp8(name, blocks->second, values);
   if (folder.dtype == DType::f32 || is_selection_bias(name))
     return at->second->append(name, std::as_bytes(values));
   buffer.resize(kBufferElements);
@@ -195,6 +224,29 @@ void ModelFolderWriter::State::append(const std::string& name, std::span<const f
         values.subspan(done, std::min(kBufferElements, values.size() - done));
     std::transform(part.begin(), part.end(), buffer.begin(), to_bfloat16);
     at->second->append(name, std::as_bytes(std::span(buffer).first(part.size())));
+  }
+}
+
+void ModelFolderWriter::State::append_fp8(const std::string& name, BlockRows& weight,
+                                          std::span<const float> values) {
+  SafetensorsWriter& file = *shard_of.at(name);
+  std::vector<uint8_t> codes;
+  std::vector<float> scales(static_cast<size_t>(ceil_div(weight.cols, kScaleBlock)));
+  while (!values.empty()) {
+    const int64_t rows = weight.rows_of_next();
+    STRAIT_CHECK(rows > 0, "tensor " + name + " has no room");
+    const auto whole = static_cast<size_t>(rows * weight.cols);
+    const size_t more = std::min(whole - weight.waiting.size(), values.size());
+    weight.waiting.insert(weight.waiting.end(), values.begin(),
+                          values.begin() + static_cast<std::ptrdiff_t>(more));
+    values = values.subspan(more);
+    if (weight.waiting.size() < whole) return;
+    codes.resize(whole);
+    quantise_block_row(weight.waiting, weight.cols, codes, scales);
+    file.append(name, std::as_bytes(std::span(codes)));
+    file.append(scales_name(name), std::as_bytes(std::span(scales)));
+    weight.waiting.clear();
+    weight.done += rows;
   }
 }
 

@@ -19,6 +19,7 @@ struct TensorSpec {
   std::string name;
   std::vector<int64_t> shape;
   DType dtype = DType::f32;  // f32, bf16, i32, i64, u16 or u8
+  bool e4m3 = false;         // the u8 are codes of E4M3: the format's F8_E4M3
   int64_t numel() const;
   int64_t bytes() const { return numel() * static_cast<int64_t>(size_of(dtype)); }
 };

@@ -15,8 +15,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-const char* format_name(DType dtype) {
-  switch (dtype) {
+const char* format_name(const TensorSpec& tensor) {
+  if (tensor.e4m3) return "F8_E4M3";
+  switch (tensor.dtype) {
     case DType::f32:
       return "F32";
     case DType::bf16:
@@ -48,7 +49,7 @@ std::string header_of(const std::vector<TensorSpec>& tensors,
   int64_t at = 0;
   for (const TensorSpec& tensor : tensors) {
     STRAIT_CHECK(!header.contains(tensor.name), "tensor " + tensor.name + " is announced twice");
-    header[tensor.name] = {{"dtype", format_name(tensor.dtype)},
+    header[tensor.name] = {{"dtype", format_name(tensor)},
                            {"shape", tensor.shape},
                            {"data_offsets", {at, at + tensor.bytes()}}};
     at += tensor.bytes();

@@ -12,9 +12,9 @@
 #include "data/hdf5/read_file.h"
 #include "data/tokenizer/utf8.h"
 #include "launch/commands/logits_file.h"
-#include "launch/commands/model_source.h"
 #include "launch/commands/ranks.h"
 #include "launch/trainer/balance.h"
+#include "launch/trainer/model_source.h"
 
 namespace strait {
 namespace {

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "data/huggingface/model_folder.h"
-#include "launch/commands/model_source.h"
 #include "launch/commands/ranks.h"
+#include "launch/trainer/model_source.h"
 #include "launch/trainer/report.h"
 
 namespace strait {
@@ -17,10 +17,10 @@ namespace {
 
 constexpr int64_t kBufferElements = 1 << 18;
 
-DType dtype_of_option(const std::string& name) {
-  if (name == "bf16") return DType::bf16;
-  if (name == "fp32") return DType::f32;
-  throw RecipeError(fmt::format("--dtype: expected bf16 or fp32, got '{}'", name));
+void require_dtype(const std::string& name) {
+  for (const char* known : {"bf16", "fp32", "fp8"})
+    if (name == known) return;
+  throw RecipeError(fmt::format("--dtype: expected bf16, fp32 or fp8, got '{}'", name));
 }
 
 // The text of a source's tokenizer, which must be readable and fit the model; empty: it has none.
@@ -49,17 +49,19 @@ void copy_tensor(ModelSource& source, const huggingface::TensorSpec& tensor,
 }  // namespace
 
 int run_export(const ExportOptions& options) {
-  const DType dtype = dtype_of_option(options.dtype);
+  require_dtype(options.dtype);
   ModelSource source(options.from);
   for (const std::string& line : source.skipped()) print_error("passed over: " + line);
   {
-    huggingface::ModelFolderWriter writer(options.to,
-                                          {.settings = source.settings(),
-                                           .dtype = dtype,
-                                           .tokens = source.tokens(),
-                                           .tokenizer_json = tokenizer_of(source),
-                                           .sequence_length = source.sequence_length()},
-                                          source.tensors());
+    huggingface::ModelFolderWriter writer(
+        options.to,
+        {.settings = source.settings(),
+         .dtype = options.dtype == "fp32" ? DType::f32 : DType::bf16,
+         .fp8 = options.dtype == "fp8",
+         .tokens = source.tokens(),
+         .tokenizer_json = tokenizer_of(source),
+         .sequence_length = source.sequence_length()},
+        source.tensors());
     std::vector<float> buffer(static_cast<size_t>(kBufferElements));
     for (const huggingface::TensorSpec& tensor : source.tensors())
       copy_tensor(source, tensor, buffer, writer);

@@ -8,7 +8,8 @@ namespace strait {
 struct ExportOptions {
   std::string from = {};  // a checkpoint, a run (its newest checkpoint), or a Hugging Face folder
   std::string to = {};    // the new folder
-  std::string dtype = "bf16";  // or "fp32"; selection biases stay FP32
+  std::string dtype = "bf16";  // or "fp32", "fp8" (linear layers as published, the rest BF16);
+                               // selection biases stay FP32
   bool json = false;
 };
 

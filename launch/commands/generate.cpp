@@ -13,8 +13,8 @@
 #include "core/nn/decode_sampling.h"
 #include "core/thread_pool.h"
 #include "data/tokenizer/utf8.h"
-#include "launch/commands/model_source.h"
 #include "launch/commands/ranks.h"
+#include "launch/trainer/model_source.h"
 
 namespace strait {
 namespace {

@@ -21,6 +21,7 @@
 #include "launch/trainer/balance.h"
 #include "launch/trainer/gemm_peak.h"
 #include "launch/trainer/prediction.h"
+#include "launch/trainer/start_weights.h"
 #include "launch/trainer/state.h"
 #include "launch/trainer/step_trace.h"
 #include "launch/trainer/trainable.h"
@@ -165,7 +166,11 @@ void Trainer::resume() {
   if (!damaged.empty() && started_ == 0)
     throw DataError(root + ": no checkpoint can be read; move them away to start anew: " + damaged);
   if (!damaged.empty()) say("warning: skipped damaged checkpoints: " + damaged);
-  if (started_ == 0) engine_->initialise(static_cast<uint64_t>(recipe_.train.seed));
+  if (started_ == 0) {
+    engine_->initialise(static_cast<uint64_t>(recipe_.train.seed));
+    if (!recipe_.train.start_from.empty())
+      say("starts from " + load_start_weights(*engine_, comm_, recipe_));
+  }
   together(comm_, [&] {
     if (!folder_) return;
     folder_->cut_metrics_after(started_);

@@ -10,8 +10,8 @@
 #include <random>
 
 #include "data/huggingface/safetensors.h"
-#include "launch/commands/model_source.h"
 #include "launch/engine/engine.h"
+#include "launch/trainer/model_source.h"
 #include "parallel/comm/self.h"
 
 namespace strait {

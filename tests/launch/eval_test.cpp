@@ -6,7 +6,7 @@
 
 #include "core/nn/decode.h"
 #include "launch/commands/export.h"
-#include "launch/commands/model_source.h"
+#include "launch/trainer/model_source.h"
 #include "tests/launch/saved_model.h"
 
 namespace strait {

@@ -2,7 +2,7 @@
 #include "launch/commands/export.h"
 
 #include "data/huggingface/model_folder.h"
-#include "launch/commands/model_source.h"
+#include "launch/trainer/model_source.h"
 #include "tests/launch/saved_model.h"
 
 namespace strait {
@@ -110,9 +110,9 @@ TEST(Export, RefusesAndLeavesNothing) {
       error_of<NumericsError>([&] { run_export({.from = saved.run(), .to = saved.path("out")}); }),
       "has values that are not finite");
   EXPECT_SAYS(error_of<RecipeError>([&] {
-                run_export({.from = saved.run(), .to = saved.path("out"), .dtype = "fp8"});
+                run_export({.from = saved.run(), .to = saved.path("out"), .dtype = "fp4"});
               }),
-              "--dtype: expected bf16 or fp32, got 'fp8'");
+              "--dtype: expected bf16, fp32 or fp8, got 'fp4'");
   EXPECT_SAYS(error_of<DataError>(
                   [&] { run_export({.from = saved.path("none"), .to = saved.path("out")}); }),
               "none: no such folder");

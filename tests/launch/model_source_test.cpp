@@ -1,5 +1,5 @@
 // tests/launch/model_source_test.cpp: checkpoints, runs and Hugging Face folders as one thing.
-#include "launch/commands/model_source.h"
+#include "launch/trainer/model_source.h"
 
 #include "launch/commands/export.h"
 #include "tests/launch/saved_model.h"

@@ -174,6 +174,20 @@ TEST_F(TrainerTest, ACheckpointContinuesOnOtherLayouts) {
   EXPECT_GT(distance(state("four", 4), state("four", 6)), 1e-4);
 }
 
+// On another layout than wrote them, and through a resume, which knows nothing of start_from.
+TEST_F(TrainerTest, ARunStartsFromTheWeightsOfAnother) {
+  train(recipe({"parallel.expert=2", "train.steps=4"}), "first", 2);
+  const Recipe next = recipe({"parallel.expert=4", "train.start_from=" + run_folder("first")});
+  EXPECT_EQ(train(next, "next", 4, 2), Outcome::stopped);
+  EXPECT_NE(lines_.find("starts from weights of " + step("first", 4)), std::string::npos) << lines_;
+  const auto nll = [](const std::string& line) { return nlohmann::json::parse(line).at("nll"); };
+  EXPECT_NEAR(nll(metrics("next").front()), nll(metrics("first").back()), 1e-6);
+  const auto stopped_at = checkpoint::latest(RunFolder::checkpoints(run_folder("next"))).step;
+  fs::remove_all(run_folder("first"));
+  EXPECT_EQ(train(next, "next", 4), Outcome::finished);
+  EXPECT_NE(lines_.find("after step " + std::to_string(stopped_at)), std::string::npos) << lines_;
+}
+
 // Two copies of every layer, one replica group; evaluations and checkpoints between the steps.
 TEST_F(TrainerTest, APipelineContinuesBitForBitAndOnOneRank) {
   const auto layout = [&](bool piped, int64_t steps) {

@@ -1,5 +1,5 @@
-// launch/commands/model_source.h: a trained model on disk, whatever form it has, for the commands
-// that only read one: eval, generate, export.
+// launch/trainer/model_source.h: a trained model on disk, whatever form it has, for
+// what only reads one: eval, generate, export, training that starts from it.
 //
 // A source is a checkpoint's step folder, a run folder (then its newest whole checkpoint), or a
 // Hugging Face folder. Tensor names are Hugging Face's. One thread at a time.

@@ -1,4 +1,4 @@
-#include "launch/commands/model_source.h"
+#include "launch/trainer/model_source.h"
 
 #include <fmt/format.h>
 

@@ -8,6 +8,7 @@
 
 #include "core/nn/model_rules.h"
 #include "optim/learning_rate.h"
+#include "recipes/cluster.h"
 #include "recipes/rules.h"
 
 namespace strait {
@@ -147,6 +148,19 @@ void check_waves(const Recipe& recipe, Rules& rules) {
                 works.empty() ? "1" : fmt::format("{}", fmt::join(works, ", ")));
 }
 
+// The planner chooses all four, or none.
+void check_auto_schedule(const Recipe& recipe, Rules& rules) {
+  const ParallelSettings& parallel = recipe.parallel;
+  if (parallel.schedule != kAutoSchedule) return;
+  rules.require(!parallel.cluster.empty(), "parallel.cluster",
+                "schedule auto is chosen for a cluster; name one of these, or a file: {}",
+                fmt::join(cluster_names(), ", "));
+  const char* const chooses = "is chosen with schedule auto; leave it out";
+  rules.require(parallel.chunks == 0, "parallel.chunks", "{}", chooses);
+  rules.require(!parallel.pairs, "parallel.pairs", "{}", chooses);
+  rules.require(parallel.waves == 1, "parallel.waves", "{}", chooses);
+}
+
 }  // namespace
 
 void check_recipe(const Recipe& recipe, Problems& problems) {
@@ -158,6 +172,7 @@ void check_recipe(const Recipe& recipe, Problems& problems) {
   check_batch_ramp(recipe, rules);
   check_expert_ranks(recipe, rules);
   check_waves(recipe, rules);
+  check_auto_schedule(recipe, rules);
 }
 
 }  // namespace strait

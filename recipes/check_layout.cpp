@@ -21,8 +21,13 @@ namespace {
 // A step's program lists all of them; published runs have a few hundred.
 constexpr int64_t kMaxMicrobatches = 1 << 14;
 
+// What a layout is checked with where the planner is to choose: if any schedule works, it does.
+std::string checked_schedule(const ParallelSettings& parallel) {
+  return parallel.schedule == kAutoSchedule ? "1f1b" : parallel.schedule;
+}
+
 bool has_stages(const ParallelSettings& parallel) {
-  return parallel.pipeline > 1 || parallel.schedule != "1f1b" || parallel.chunks > 1;
+  return parallel.pipeline > 1 || checked_schedule(parallel) != "1f1b" || parallel.chunks > 1;
 }
 
 // "12" or "8 or 16": the multiples of `unit` around value, above 0.
@@ -55,7 +60,7 @@ std::string batch_problem(const Recipe& recipe, int64_t sequences, int64_t world
   if (!has_stages(recipe.parallel)) return "";
   try {
     require_found_schedule(
-        recipe.parallel.schedule,
+        checked_schedule(recipe.parallel),
         schedule_options(recipe.parallel, sequences / unit, "their micro-batches a rank"));
     return "";
   } catch (const RecipeError& error) {
@@ -99,8 +104,8 @@ void check_stages_and_schedule(const Recipe& recipe, int64_t microbatches, Probl
   const ParallelSettings& parallel = recipe.parallel;
   Rules rules(recipe, problems);
   try {
-    const Schedule schedule =
-        find_schedule(parallel.schedule, schedule_options(parallel, microbatches, kMicrobatches));
+    const Schedule schedule = find_schedule(
+        checked_schedule(parallel), schedule_options(parallel, microbatches, kMicrobatches));
     const int64_t layers = recipe.model.num_hidden_layers, stages = schedule.num_stages;
     const int64_t each = std::max<int64_t>(1, stages / parallel.pipeline);
     rules.require(stages <= layers, "parallel.pipeline",

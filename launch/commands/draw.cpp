@@ -6,7 +6,7 @@
 #include <filesystem>
 
 #include "core/errors.h"
-#include "launch/plan/planner.h"
+#include "launch/plan/choose_schedule.h"
 #include "launch/trainer/report.h"
 #include "launch/view/compare.h"
 #include "launch/view/html.h"
@@ -95,7 +95,7 @@ int run_compare(const DrawOptions& options) {
 
 Trace trace_of_plan(const DrawOptions& options) {
   Planner planner(load_recipe(options.trace, options.overrides), load_cluster(options.cluster), {});
-  const PlannedStep step = planner.plan(layout_of(planner.recipe()));
+  const PlannedStep step = planner.plan(own_layout(planner));
   return trace_of(fmt::format("{} on {}: {}", planner.recipe().run.name, planner.cluster().name,
                               to_string(step.layout)),
                   step.programs, step.costs, step.simulation);

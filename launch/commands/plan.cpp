@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "core/errors.h"
+#include "launch/plan/choose_schedule.h"
 #include "launch/plan/plan_report.h"
 #include "recipes/cluster.h"
 
@@ -80,11 +81,11 @@ struct Elsewhere {
 };
 
 // Why the plan is none, and what would fit: another layout, or more ranks.
-std::string why_too_large(const PlanOptions& options, Planner& planner, const PlannedStep* asked) {
+std::string why_too_large(const PlanOptions& options, Planner& planner, const PlannedStep* asked,
+                          const PlanLayout& own) {
   constexpr int64_t kMostRanks = 1 << 16;
   const std::string cluster = planner.cluster().name;
   const double usable = static_cast<double>(planner.usable_memory()) / 1e9;
-  const PlanLayout own = layout_of(planner.recipe());
   std::string text;
   if (options.no_search) {
     text = fmt::format(
@@ -134,8 +135,10 @@ int run_plan(const PlanOptions& options) {
   std::optional<PlannedStep> asked, best;
   std::optional<Search> search;
   std::string broken_rule;  // by the recipe's layout
+  PlanLayout own = layout_of(planner.recipe());
   try {
-    asked = planner.plan(layout_of(planner.recipe()));
+    own = own_layout(planner);
+    asked = planner.plan(own);
     report.asked = &*asked;
   } catch (const RecipeError& error) {
     if (options.no_search) throw;
@@ -159,7 +162,7 @@ int run_plan(const PlanOptions& options) {
   }
   fmt::print("{}\n", options.json ? to_json(report) : to_text(report));
   if (chosen == nullptr || chosen->figures.memory.total() > planner.usable_memory())
-    throw RecipeError(why_too_large(options, planner, report.asked));
+    throw RecipeError(why_too_large(options, planner, report.asked, own));
   return 0;
 }
 

@@ -6,6 +6,7 @@
 
 #include "launch/commands/ranks.h"
 #include "launch/trainer/agree.h"
+#include "launch/trainer/agree_schedule.h"
 #include "launch/trainer/prediction.h"
 #include "launch/trainer/stop_signal.h"
 #include "launch/trainer/trainer.h"
@@ -45,19 +46,21 @@ int run_train(const TrainOptions& options) {
     const bool first = comm.rank().value == 0;
     Recipe recipe;
     together(comm, [&] { recipe = load_recipe(options.recipe, options.overrides); });
-    if (options.dry_run) {
-      together(comm, [&] {
-        if (first)
-          dry_run(options, recipe, options.planned_ranks > 0 ? options.planned_ranks : comm.size());
-      });
-      return 0;
-    }
     const std::string folder =
         options.run_folder.empty() ? recipe.run.dir + "/" + recipe.run.name : options.run_folder;
     // With --json, stdout is nothing but JSON.
     const auto say = [&options](const std::string& line) {
       print_line(line, options.json ? stderr : stdout);
     };
+    const int ranks =
+        options.dry_run && options.planned_ranks > 0 ? options.planned_ranks : comm.size();
+    recipe = agree_schedule(std::move(recipe), comm, ranks, folder, say);
+    if (options.dry_run) {
+      together(comm, [&] {
+        if (first) dry_run(options, recipe, ranks);
+      });
+      return 0;
+    }
     if (first) say(headline(recipe, comm, folder));
     TrainerOptions trainer_options{.run_folder = folder,
                                    .json = options.json,

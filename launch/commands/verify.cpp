@@ -8,8 +8,10 @@
 #include "launch/commands/ranks.h"
 #include "launch/commands/verify_run.h"
 #include "launch/trainer/agree.h"
+#include "launch/trainer/agree_schedule.h"
 
 namespace strait {
+
 int run_verify(const VerifyOptions& options, Comm& comm) {
   const bool first = comm.rank().value == 0;
   Recipe recipe;
@@ -17,6 +19,9 @@ int run_verify(const VerifyOptions& options, Comm& comm) {
     if (options.steps < 1)
       throw RecipeError(fmt::format("--steps: expected 1 or more, got {}", options.steps));
     recipe = load_recipe(options.recipe, options.overrides);
+  });
+  recipe = agree_schedule(std::move(recipe), comm, comm.size(), "", [&](const std::string& line) {
+    fmt::print(options.json ? stderr : stdout, "{}\n", line);
   });
   const VerifyReport report =
       verify(recipe, {.steps = options.steps, .free_steps = options.free_steps}, comm);

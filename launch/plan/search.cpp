@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <utility>
 
 #include "core/errors.h"
 #include "parallel/pipeline/schedules.h"
@@ -93,11 +94,11 @@ std::vector<Cut> sorted_cuts(Planner& planner) {
 
 class Searcher {
  public:
-  Searcher(Planner& planner, const std::function<void(const PlanLayout&, int)>& watch)
-      : planner_(planner), watch_(watch) {}
+  Searcher(Planner& planner, std::function<void(const PlanLayout&, int)> watch)
+      : planner_(planner), watch_(std::move(watch)) {}
 
-  Search run() {
-    for (const Cut& cut : sorted_cuts(planner_)) look_at(cut.layout, cut.least);
+  Search run(const std::vector<Cut>& cuts) {
+    for (const Cut& cut : cuts) look_at(cut.layout, cut.least);
     sort_fitting();
     // Waves change little of a step's compute: only what leads without them is tried with them.
     constexpr size_t kWaved = 8;
@@ -165,7 +166,7 @@ class Searcher {
   }
 
   Planner& planner_;
-  const std::function<void(const PlanLayout&, int)>& watch_;
+  const std::function<void(const PlanLayout&, int)> watch_;
   Search search_;
   double best_ = std::numeric_limits<double>::infinity();
 };
@@ -173,7 +174,15 @@ class Searcher {
 }  // namespace
 
 Search search_layouts(Planner& planner, const std::function<void(const PlanLayout&, int)>& watch) {
-  return Searcher(planner, watch).run();
+  return Searcher(planner, watch).run(sorted_cuts(planner));
+}
+
+Search search_schedules(Planner& planner) {
+  const Recipe& recipe = planner.recipe();
+  const PlanLayout own{.pipeline = recipe.parallel.pipeline,
+                       .expert = recipe.parallel.expert,
+                       .micro_batch = recipe.train.micro_batch};
+  return Searcher(planner, {}).run({{own, planner.least_seconds(own)}});
 }
 
 std::optional<PlanLayout> nearest_that_fits(Planner& planner, const PlanLayout& asked) {

@@ -31,6 +31,10 @@ struct Search {
 Search search_layouts(Planner& planner,
                       const std::function<void(const PlanLayout&, int looked_at)>& watch = {});
 
+// The same of the recipe's own pipeline size, expert-parallel size and micro-batch: its schedules
+// (in pairs and not) and waves. Errors: RecipeError when those do not fit the ranks.
+Search search_schedules(Planner& planner);
+
 // The nearest layout to `asked` that memory holds: a smaller micro-batch, or else the first cut of
 // the model that fits, fastest compute first, with micro-batches of one sequence. Nothing: none.
 std::optional<PlanLayout> nearest_that_fits(Planner& planner, const PlanLayout& asked);

@@ -68,9 +68,7 @@ RunFolder::RunFolder(std::string path) : path_(std::move(path)) {
 
 RunFolder::~RunFolder() { ::close(lock_); }
 
-void RunFolder::write_recipe(const std::string& yaml) const {
-  replace(path_ + "/recipe.resolved.yaml", yaml);
-}
+void RunFolder::write_recipe(const std::string& yaml) const { replace(recipe(path_), yaml); }
 
 void RunFolder::cut_metrics_after(int64_t step) const {
   std::error_code error;

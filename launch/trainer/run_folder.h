@@ -21,6 +21,7 @@ class RunFolder {
   RunFolder& operator=(const RunFolder&) = delete;
 
   const std::string& path() const { return path_; }
+  static std::string recipe(const std::string& path) { return path + "/recipe.resolved.yaml"; }
   static std::string checkpoints(const std::string& path) { return path + "/checkpoints"; }
   static std::string trace(const std::string& path, int64_t step);
   std::string metrics() const { return path_ + "/metrics.jsonl"; }

@@ -17,9 +17,15 @@ const SettingsTable& table_of(const ParallelSettings*) {
        .doc = "Ranks that share one set of routed experts. Divides the number of ranks."},
       {.name = "schedule",
        .value = value_of<&ParallelSettings::schedule>,
-       .choices = {"1f1b", "interleaved", "zb1p", "zbv", "dualpipe", "dualpipev", "file:PATH"},
+       .choices = {"1f1b", "interleaved", "zb1p", "zbv", "dualpipe", "dualpipev", "file:PATH",
+                   kAutoSchedule},
        .doc = "Order of a position's forwards and backwards; that of a file as `strait schedule "
-              "--print` writes it, relative to the recipe."},
+              "--print` writes it, relative to the recipe. auto: with chunks, pairs and waves the "
+              "fastest that the planner predicts on `cluster` at these sizes; a run keeps it."},
+      {.name = "cluster",
+       .value = value_of<&ParallelSettings::cluster>,
+       .doc = "Cluster that schedule auto is chosen for: a name of `strait cluster list`, or a "
+              "file, relative to where strait is started."},
       {.name = "chunks",
        .value = value_of<&ParallelSettings::chunks>,
        .unit = "stages",

@@ -10,10 +10,14 @@
 
 namespace strait {
 
+// As `schedule`: chosen by the planner (launch/plan/choose_schedule.h).
+inline constexpr const char* kAutoSchedule = "auto";
+
 struct ParallelSettings {
   int64_t pipeline = 1;           // positions, each with a stretch of the layers
   int64_t expert = 1;             // ranks that share one set of routed experts
-  std::string schedule = "1f1b";  // as parallel/pipeline/schedule_file.h finds it
+  std::string schedule = "1f1b";  // as parallel/pipeline/schedule_file.h finds it, or auto
+  std::string cluster{};          // that "auto" is chosen for; recipes/cluster.h finds it
   int64_t chunks = 0;             // of a position; 0: what the schedule has by itself
   bool pairs = false;             // neighbouring forwards and backwards run as pairs
   int64_t waves = 1;              // parts that a layer's experts are exchanged and run in

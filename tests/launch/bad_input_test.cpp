@@ -104,6 +104,13 @@ std::vector<Case> of_layouts() {
           "--set .*: parallel.expert: 1 ranks do not split into pipeline \\(1\\) x expert \\(2\\) "
           "= "
           "2; the nearest numbers of ranks that do: 2"),
+      set("a schedule to choose, for nothing", {"parallel.schedule=auto"},
+          "--set .*: parallel.cluster: schedule auto is chosen for a cluster; name one of these, "
+          "or "
+          "a file: .*, netlab, .*"),
+      set("a schedule to choose, for what is not there",
+          {"parallel.schedule=auto", "parallel.cluster=none.yaml"},
+          "--set parallel.cluster=none.yaml: parallel.cluster: none.yaml: .*"),
       set("override without a value", {"train.steps"},
           "--set train.steps: expected section.key=value"),
       set("override that is not YAML", {"model={vocab_size: 5"},

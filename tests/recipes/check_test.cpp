@@ -1,12 +1,14 @@
 #include "recipes/check.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
 #include <fstream>
 
 #include "parallel/pipeline/schedule_file.h"
+#include "recipes/cluster.h"
 #include "tests/recipes/recipe_text.h"
 
 namespace strait {
@@ -229,7 +231,7 @@ TEST(CheckPlanLayout, ScheduleChoicesAreTheSchedulesThereAre) {
   for (const Field& field : table_of(static_cast<const ParallelSettings*>(nullptr)))
     if (std::string(field.name) == "schedule") {
       std::vector<std::string> choices = schedule_names();
-      choices.emplace_back("file:PATH");
+      choices.insert(choices.end(), {"file:PATH", kAutoSchedule});
       EXPECT_EQ(field.choices, choices);
     }
 }
@@ -331,6 +333,33 @@ TEST(Check, WavesSplitARanksExperts) {
   EXPECT_EQ(problems_of(kWholeRecipe, {"parallel.expert=4", "parallel.waves=4"}),
             "--set parallel.waves=4: parallel.waves: 4 parts do not split the 2 experts of a rank; "
             "these do: 1, 2");
+}
+
+TEST(Check, AnAutomaticScheduleNeedsAClusterAndChoosesAllOfIt) {
+  EXPECT_EQ(
+      problems_of(kWholeRecipe, {"parallel.schedule=auto"}),
+      "--set parallel.schedule=auto: parallel.cluster: schedule auto is chosen for a cluster; "
+      "name one of these, or a file: " +
+          fmt::format("{}", fmt::join(cluster_names(), ", ")));
+  const std::vector<std::string> automatic = {"parallel.schedule=auto", "parallel.cluster=netlab"};
+  const auto problem = [&](const std::string& more) {
+    return problems_of(kWholeRecipe, {automatic[0], automatic[1], more});
+  };
+  EXPECT_EQ(problems_of(kWholeRecipe, automatic), "loaded");
+  for (const char* key : {"chunks=2", "pairs=true", "waves=2"}) {
+    const std::string text = std::string("parallel.") + key;
+    EXPECT_EQ(problem(text), "--set " + text + ": " + text.substr(0, text.find('=')) +
+                                 ": is chosen with schedule auto; leave it out");
+  }
+}
+
+TEST(CheckLayout, AnAutomaticScheduleNeedsLayersForItsPositions) {
+  const std::vector<std::string> automatic = {"parallel.schedule=auto", "parallel.cluster=netlab"};
+  EXPECT_EQ(layout_problem(automatic, 4), "fits");
+  EXPECT_EQ(layout_problem({automatic[0], automatic[1], "parallel.pipeline=2"}, 4), "fits");
+  EXPECT_NE(layout_problem({automatic[0], automatic[1], "parallel.pipeline=4"}, 4)
+                .find("more than num_hidden_layers = 3"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -165,6 +165,7 @@ ModelWork measure_step(const StepCostSettings& settings) {
     work.nodes_of_token = parts_of_token(work.expert_nodes);
   }
   work.two_tier = settings.two_tier;
+  work.exchange_chunks = engine.exchange_chunks;
   work.exchanges = exchange_bytes(settings);
   work.message_row_bytes =
       static_cast<double>(model.hidden_size) * static_cast<double>(size_of(engine.combine_wire));

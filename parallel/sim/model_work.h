@@ -79,6 +79,8 @@ struct ModelWork {
   double ranks_of_token = 1, nodes_of_token = 1;
   bool two_tier = false;  // a row goes to each node once and there to the ranks, or to each rank
                           // from its source
+  int exchange_chunks =
+      1;  // of an exchange on two tiers: one hop of one under the other of the next
   std::map<std::pair<Kind, Pass>, ExchangeBytes> exchanges;
   double message_row_bytes = 0;    // of one token between stages
   bool stages_share_node = false;  // neighbouring positions are on one node

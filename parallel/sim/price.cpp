@@ -196,6 +196,10 @@ TaskCost exchange_cost(const Cluster& cluster, const ModelWork& work, Kind kind,
                            bytes.near_bytes / num_waves, near_exchange_rate(cluster));
   cost.latency_seconds = (bytes.far_bytes > 0 ? cluster.card_latency : 0) +
                          (bytes.near_bytes > 0 ? cluster.fabric_latency : 0);
+  if (work.two_tier)  // the first chunk's second hop has nothing to run under
+    cost.latency_seconds += std::min(bytes.far_bytes / far_exchange_rate(cluster),
+                                     bytes.near_bytes / near_exchange_rate(cluster)) /
+                            num_waves / work.exchange_chunks;
   of(cost, Link::cores) = cluster.exchange_cores / cluster.cores;
   return cost;
 }

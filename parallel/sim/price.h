@@ -3,7 +3,8 @@
 // Compute is the sum over its ops, by the formulas of parallel/sim/cluster.h. A flat exchange sends
 // a token's row to every rank that has experts for it. One on two tiers sends it once to each
 // remote node that has, and passes it on over the fabric to the ranks there. Fabric and network run
-// under each other, so an exchange takes the longer of both. Collectives likewise: inside the node,
+// under each other, so an exchange takes the longer of both; on two tiers, where rows take one hop
+// after the other in chunks, and one chunk of the shorter. Collectives likewise: inside the node,
 // and between the ranks in the same place of each node. Even expert load (parallel/sim/imbalance.h
 // scales it). Pure functions.
 #pragma once

@@ -63,16 +63,30 @@ int exit_code_of(const std::exception& error) {
   return 1;
 }
 
-std::string from_rank_zero(Comm& comm, const std::string& text) {
+std::string from_rank(Comm& comm, Rank rank, const std::string& text) {
   if (comm.size() == 1) return text;
   const Channel channel = host_channel(comm);
-  const bool root = comm.rank().value == 0;
+  const bool root = comm.rank() == rank;
   int64_t size = root ? static_cast<int64_t>(text.size()) : 0;
-  channel.enqueue(broadcast(channel, 0, std::as_writable_bytes(std::span(&size, 1)))).wait();
+  channel.enqueue(broadcast(channel, rank.value, std::as_writable_bytes(std::span(&size, 1))))
+      .wait();
   std::string result = root ? text : std::string(static_cast<size_t>(size), '\0');
   if (size > 0)
-    channel.enqueue(broadcast(channel, 0, std::as_writable_bytes(std::span(result)))).wait();
+    channel.enqueue(broadcast(channel, rank.value, std::as_writable_bytes(std::span(result))))
+        .wait();
   return result;
+}
+
+Rank rank_of_largest(Comm& comm, int64_t value) {
+  if (comm.size() == 1) return {0};
+  const Channel channel = host_channel(comm);
+  const auto largest_of = [&channel](int64_t mine) {
+    channel.enqueue(all_reduce_max(channel, std::span(&mine, 1))).wait();
+    return mine;
+  };
+  const int64_t largest = largest_of(value), last = comm.size() - 1;
+  const int64_t first = last - largest_of(value == largest ? last - comm.rank().value : 0);
+  return {static_cast<int>(first)};
 }
 
 void together(Comm& comm, const std::function<void()>& work) {

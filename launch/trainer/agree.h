@@ -30,8 +30,14 @@ std::string message_of(const std::exception& error);
 // unless its own failure fails the Comm.
 void together(Comm& comm, const std::function<void()>& work);
 
-// `text` of rank 0, on all ranks.
-std::string from_rank_zero(Comm& comm, const std::string& text);
+// `text` of one rank, on all ranks.
+std::string from_rank(Comm& comm, Rank rank, const std::string& text);
+inline std::string from_rank_zero(Comm& comm, const std::string& text) {
+  return from_rank(comm, Rank{0}, text);
+}
+
+// The rank with the largest value; of several the first.
+Rank rank_of_largest(Comm& comm, int64_t value);
 
 void sum_over_ranks(Comm& comm, std::span<double> values);
 void sum_over_ranks(Comm& comm, std::span<int64_t> values);

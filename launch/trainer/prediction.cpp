@@ -50,14 +50,14 @@ double predict_flops_per_token(const Recipe& recipe) {
   return engine.ctx().spent().flops / static_cast<double>(recipe.train.sequence_length);
 }
 
-MemoryUse predict_memory(const Recipe& recipe, const Mesh& mesh, int position, int num_threads,
+MemoryUse predict_memory(const Recipe& recipe, const Mesh& mesh, Rank rank, int num_threads,
                          const std::vector<RoutedRows>& loads) {
   EngineSettings settings = training_settings(recipe, mesh, num_threads);
   settings.fewer = {};
   // On one position each micro-batch, or pair of them, repeats the one before: few tell the peak.
   if (mesh.pipeline_size() == 1 && settings.schedule == "1f1b")
     settings.num_microbatches = std::min<int64_t>(settings.num_microbatches, 4);
-  Engine engine(settings, mesh, mesh.rank_at({.pipeline = position}), nullptr, Device::meta);
+  Engine engine(settings, mesh, rank, nullptr, Device::meta);
   if (!loads.empty()) engine.expect_loads(loads);
   engine.initialise(0);
   engine.run_step({}, 0);
@@ -74,8 +74,8 @@ Prediction predict(const Recipe& recipe, int64_t ranks) {
                         .parameters = count_parameters(recipe.model),
                         .flops_per_token = predict_flops_per_token(recipe)};
   for (int position = 0; position < mesh.pipeline_size(); ++position) {
-    prediction.memory.push_back(
-        predict_memory(recipe, mesh, position, static_cast<int>(recipe.train.threads), {}));
+    prediction.memory.push_back(predict_memory(recipe, mesh, mesh.rank_at({.pipeline = position}),
+                                               static_cast<int>(recipe.train.threads), {}));
     if (prediction.memory.back().total() > prediction.fullest_memory().total())
       prediction.fullest = position;
   }
@@ -126,15 +126,15 @@ MeasuredMemory measure_memory(const Memory& memory, int64_t rss_start_bytes) {
 
 int64_t resident_bytes() { return process_bytes("VmRSS"); }
 
-std::string memory_table(const MemoryUse& even, const MemoryUse& met,
+std::string memory_table(Rank rank, const MemoryUse& even, const MemoryUse& met,
                          const MeasuredMemory& measured) {
   const auto text_of = [](int64_t bytes) { return bytes_text(static_cast<double>(bytes)); };
   const auto line = [&](const char* name, int64_t a, int64_t b, int64_t c) {
     return fmt::format("  {:<16}{:>12}{:>12}{:>12}\n", name, text_of(a), text_of(b), text_of(c));
   };
-  std::string text =
-      "memory of rank 0     predicted: experts' load\n"
-      "                          even   as it was    measured\n";
+  std::string text = fmt::format("{:<28}predicted: experts' load\n{:>30}{:>12}{:>12}\n",
+                                 fmt::format("memory of the fullest rank, {}", rank.value), "even",
+                                 "as it was", "measured");
   for (int purpose = 0; purpose < kNumPurposes; ++purpose)
     text += line(purpose_name(purpose), of(even, purpose), of(met, purpose),
                  of(measured.tensors, purpose));
@@ -145,12 +145,12 @@ std::string memory_table(const MemoryUse& even, const MemoryUse& met,
                      text_of(measured.rss_peak_bytes - measured.rss_start_bytes));
 }
 
-std::string memory_json(const MemoryUse& even, const MemoryUse& met,
+std::string memory_json(Rank rank, const MemoryUse& even, const MemoryUse& met,
                         const MeasuredMemory& measured) {
   return fmt::format(
-      R"({{"kind":"memory","predicted_even_bytes":{},"predicted_bytes":{},"measured_bytes":{},"rss_start_bytes":{},"rss_peak_bytes":{}}})",
-      by_purpose(even), by_purpose(met), by_purpose(measured.tensors), measured.rss_start_bytes,
-      measured.rss_peak_bytes);
+      R"({{"kind":"memory","rank":{},"predicted_even_bytes":{},"predicted_bytes":{},"measured_bytes":{},"rss_start_bytes":{},"rss_peak_bytes":{}}})",
+      rank.value, by_purpose(even), by_purpose(met), by_purpose(measured.tensors),
+      measured.rss_start_bytes, measured.rss_peak_bytes);
 }
 
 }  // namespace strait

@@ -30,10 +30,10 @@ struct Prediction {
 // Errors: RecipeError when the layout does not fit (check_layout).
 Prediction predict(const Recipe& recipe, int64_t ranks);
 
-// Memory of the first rank of a pipeline position at the peak of a step. `num_threads`: each has
+// Memory of a rank at the peak of a step. `num_threads`: each has
 // scratch of its own. `loads`: what the exchanges of a micro-batch carry (Engine::expect_loads),
 // empty: expert load even.
-MemoryUse predict_memory(const Recipe& recipe, const Mesh& mesh, int position, int num_threads,
+MemoryUse predict_memory(const Recipe& recipe, const Mesh& mesh, Rank rank, int num_threads,
                          const std::vector<RoutedRows>& loads);
 
 // What one rank took, beside what was predicted.
@@ -44,9 +44,9 @@ struct MeasuredMemory {
 MeasuredMemory measure_memory(const Memory& memory, int64_t rss_start_bytes);
 int64_t resident_bytes();  // of this process now
 // `even`: predicted with expert load even; `met`: with the load that was met at the peak.
-std::string memory_table(const MemoryUse& even, const MemoryUse& met,
+std::string memory_table(Rank rank, const MemoryUse& even, const MemoryUse& met,
                          const MeasuredMemory& measured);
-std::string memory_json(const MemoryUse& even, const MemoryUse& met,
+std::string memory_json(Rank rank, const MemoryUse& even, const MemoryUse& met,
                         const MeasuredMemory& measured);
 
 std::string to_table(const Recipe& recipe, const Prediction& prediction);

@@ -351,13 +351,21 @@ void Trainer::write_trace(int64_t zero_ns) {
   say(fmt::format("wrote {}; strait draw {} --out step.html shows it", path, path));
 }
 
+// Of the fullest rank, by what that rank has measured.
 void Trainer::report_memory() {
-  if (!first_rank_) return;
-  const int threads = threads_of_rank(recipe_, comm_);
-  const MemoryUse even = predict_memory(recipe_, mesh_, 0, threads, {});
-  const MemoryUse met = predict_memory(recipe_, mesh_, 0, threads, engine_->loads_at_peak());
   const MeasuredMemory measured = measure_memory(engine_->ctx().memory(), rss_start_bytes_);
-  print(options_.json ? memory_json(even, met, measured) : memory_table(even, met, measured));
+  const Rank fullest = rank_of_largest(comm_, measured.tensors.total());
+  std::string text;
+  together(comm_, [&] {
+    if (comm_.rank() != fullest) return;
+    const int threads = threads_of_rank(recipe_, comm_);
+    const MemoryUse even = predict_memory(recipe_, mesh_, fullest, threads, {});
+    const MemoryUse met =
+        predict_memory(recipe_, mesh_, fullest, threads, engine_->loads_at_peak());
+    text = options_.json ? memory_json(fullest, even, met, measured)
+                         : memory_table(fullest, even, met, measured);
+  });
+  print(from_rank(comm_, fullest, text));
 }
 
 void Trainer::print(const std::string& line) {

@@ -58,7 +58,9 @@ int run_under_mpirun(int ranks_per_node, const std::function<int(Comm&, Watch*)>
   } catch (const std::exception& error) {
     // Of several ranks that fail with the same text, as at a commit, one prints it.
     const std::string text = message_of(error);
-    if (!watch || watch->abandon(text)) print_error(text);
+    const bool of_all = dynamic_cast<const NumericsError*>(&error) != nullptr;
+    const std::string place = watch && !of_all ? watch->place() : "";
+    if (!watch || watch->abandon(text)) print_error(place + text);
     end_process(exit_code_of(error));
   }
 }

@@ -67,16 +67,22 @@ int run_train(const TrainOptions& options) {
                                    .traced_step = options.traced_step,
                                    .stop_requested = {},
                                    .watch_tasks = {},
+                                   .watch_waits = {},
                                    .print = [](const std::string& line) { print_line(line); },
                                    .say = say};
     trainer_options.stop_requested = [&stop, watch, first, &options] {
       const bool asks_here = options.ranks.local_ranks <= 1 || first;  // threads share one signal
       return asks_here && stop.requested() && !(watch != nullptr && watch->lost());
     };
-    if (watch != nullptr)
+    if (watch != nullptr) {
       trainer_options.watch_tasks = [watch](int64_t step, const Task& task) {
         watch->set_task(step + 1, to_string(task));
       };
+      trainer_options.watch_waits = [watch](int64_t step, const Task& task, const Task& transfer,
+                                            const std::vector<Rank>& group) {
+        watch->set_wait(step + 1, to_string(task), to_string(transfer), group);
+      };
+    }
     Trainer trainer(recipe, comm, std::move(trainer_options));
     const Outcome outcome = trainer.run();
     if (outcome == Outcome::finished) return 0;

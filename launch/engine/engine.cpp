@@ -183,7 +183,12 @@ void Engine::load_weights() {
 
 void Engine::run(const Program& program) {
   const Bindings bindings{.compute = [this](const Task& task) { compute(task); },
-                          .transfer = [this](const Task& task) { return transfer(task); }};
+                          .transfer = [this](const Task& task) { return transfer(task); },
+                          .waits =
+                              [this](const Task& task, const Task& transfer) {
+                                if (wait_watcher_)
+                                  wait_watcher_(task, transfer, group_of(transfer));
+                              }};
   if (comm_ == nullptr) {
     execute_inline(program, bindings);
   } else {

@@ -117,6 +117,14 @@ class Engine {
     task_watcher_ = std::move(watcher);
   }
 
+  // Is told before the compute thread sleeps: `task` waits for `transfer`, in which `group` takes
+  // part (none: all ranks).
+  void watch_waits(
+      std::function<void(const Task& task, const Task& transfer, const std::vector<Rank>& group)>
+          watcher) {
+    wait_watcher_ = std::move(watcher);
+  }
+
   // Is told when work at the end of `layer` starts and when it is over: the sum that is the layer's
   // output (forward), and what is done with that sum's gradient (backward). Either is a part of the
   // task of another layer or of the head.
@@ -195,6 +203,7 @@ class Engine {
   RoutedRows even_load() const;
 
   // engine_watch.cpp
+  std::vector<Rank> group_of(const Task& transfer) const;
   void note_loads_at_peak();
   void show_route(const Task& task, const AttentionPhase& phase);
   void add_expert_sums(Context& ctx, int layer, int microbatch, Tensor& hidden);
@@ -261,6 +270,7 @@ class Engine {
   int64_t exchanged_at_commit_ = 0, floor_at_commit_ = 0;
   std::function<void(const Tensor&, int64_t)> logits_watcher_;
   std::function<void(const Task&)> task_watcher_;
+  std::function<void(const Task&, const Task&, const std::vector<Rank>&)> wait_watcher_;
   std::function<void(int, Pass, bool)> layer_end_watcher_;
   std::function<void(const RouteView&)> route_watcher_;
   std::function<void(int, int, const Tensor&)> sums_watcher_;

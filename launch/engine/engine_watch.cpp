@@ -4,6 +4,24 @@
 
 namespace strait {
 
+// The ranks that take part in it, or none for all. REQUIRES: a Comm.
+std::vector<Rank> Engine::group_of(const Task& transfer) const {
+  switch (transfer.kind) {
+    case Kind::dispatch:
+    case Kind::combine:
+      return links_.ranks->group().ranks();
+    case Kind::send:
+    case Kind::receive:
+    case Kind::swap:
+      return {pipe_channel_->group()[transfer.positions.front()]};
+    case Kind::gather_weights:
+    case Kind::reduce_gradients:
+      return bucket_channels_[static_cast<size_t>(transfer.bucket)].group().ranks();
+    default:
+      return {};
+  }
+}
+
 // The logits are not kept by the phase; made again from the same operands they have the same bits.
 void Engine::show_route(const Task& task, const AttentionPhase& phase) {
   const Parameter& router = *model_.layers[static_cast<size_t>(task.layer)].router;

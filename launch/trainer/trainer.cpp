@@ -81,6 +81,11 @@ Trainer::Trainer(const Recipe& recipe, Comm& comm, TrainerOptions options)
   });
   if (options_.watch_tasks)
     engine_->watch_tasks([this](const Task& task) { options_.watch_tasks(started_, task); });
+  if (options_.watch_waits)
+    engine_->watch_waits(
+        [this](const Task& task, const Task& transfer, const std::vector<Rank>& group) {
+          options_.watch_waits(started_, task, transfer, group);
+        });
   if (first_rank_) flops_per_token_ = predict_flops_per_token(recipe_);
   resume();
   // Ranks that share a host may have more threads in all than it has cores.

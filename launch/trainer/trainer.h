@@ -22,7 +22,11 @@ struct TrainerOptions {
   int64_t traced_step = 0;               // written to <run>/trace/step-00000012.json; 0: none
   std::function<bool()> stop_requested;  // asked once a step; null: never
   std::function<void(int64_t step, const Task& task)>
-      watch_tasks;                                     // of the compute lane; may be null
+      watch_tasks;  // of the compute lane; may be null
+  // Before the compute lane sleeps for a transfer of a group: Engine::watch_waits. May be null.
+  std::function<void(int64_t step, const Task& task, const Task& transfer,
+                     const std::vector<Rank>& group)>
+      watch_waits;
   std::function<void(const std::string& line)> print;  // figures, on rank 0
   std::function<void(const std::string& line)> say;    // what happened, on rank 0
 };

@@ -1,6 +1,7 @@
 #include "parallel/comm/watch.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -30,11 +31,33 @@ constexpr size_t kMaxTask = 200;
 struct Place {
   int64_t step = -1;
   std::string task;
+  std::string transfer;        // that the task waits for; empty: it runs
+  std::vector<int32_t> ranks;  // that take part in it; none: all
+
+  bool waits_for(int rank) const {
+    return !transfer.empty() && (ranks.empty() || std::ranges::find(ranks, rank) != ranks.end());
+  }
 };
+
+// "rank 3", "ranks 0, 1 and 126 more".
+std::string ranks_text(const std::vector<int32_t>& ranks) {
+  if (ranks.empty()) return "all ranks";
+  constexpr size_t kNamed = 8;
+  const size_t named = std::min(kNamed, ranks.size());
+  std::string text =
+      fmt::format("rank{} {}", ranks.size() == 1 ? "" : "s",
+                  fmt::join(ranks.begin(), ranks.begin() + std::ptrdiff_t(named), ", "));
+  if (named < ranks.size()) text += fmt::format(" and {} more", ranks.size() - named);
+  return text;
+}
 
 std::string text_of(const Place& place) {
   if (place.step < 0) return place.task.empty() ? "before the first step" : place.task;
-  return fmt::format("at step {}{}{}", place.step, place.task.empty() ? "" : ", task ", place.task);
+  std::string text = fmt::format("at step {}", place.step);
+  if (!place.task.empty() && place.task != place.transfer) text += ", task " + place.task;
+  if (!place.transfer.empty())
+    text += fmt::format(", waiting for {} with {}", place.transfer, ranks_text(place.ranks));
+  return text;
 }
 
 struct Peer {
@@ -92,7 +115,8 @@ struct Watch::State {
   void handle(Peer& peer, const WatchMessage& message);
   void tell_all(const WatchMessage& message, const Peer* but = nullptr);
   void last_words(int silent = -1);
-  void on_lost(int lost, const Place& where, const std::string& reason);
+  void on_lost(int lost, const std::string& where, const std::string& reason);
+  std::string others_waiting_for(int lost) const;
   void on_told(int failed, const std::string& reason);
   bool on_asked();
   bool speaks_for_lost(int lost) const;
@@ -141,22 +165,32 @@ bool Watch::State::speaks_for_lost(int lost) const {
   return true;
 }
 
-void Watch::State::on_lost(int lost, const Place& where, const std::string& reason) {
+// What rank 0 has heard of them.
+std::string Watch::State::others_waiting_for(int lost) const {
+  constexpr int kNamed = 4;
+  std::string text;
+  int waiting = 0;
+  for (const Peer& peer : peers) {
+    if (peer.rank.value == lost || !peer.place.waits_for(lost) || ++waiting > kNamed) continue;
+    text += fmt::format("{} {} in {}", waiting == 1 ? "" : ",", name(peer.rank.value),
+                        peer.place.transfer);
+  }
+  if (waiting == 0) return "";
+  if (waiting > kNamed) text += fmt::format(" and {} more", waiting - kNamed);
+  return fmt::format("; waiting for rank {}, too:{}", lost, text);
+}
+
+void Watch::State::on_lost(int lost, const std::string& where, const std::string& reason) {
   std::string text;
   {
     std::lock_guard lock(mutex);
-    text = fmt::format("lost {} {}: {}; {} was {}", name(lost), text_of(where), reason,
-                       name(comm.rank().value), text_of(place));
+    text = fmt::format("lost {} {}: {}; {} was {}{}", name(lost), where, reason,
+                       name(comm.rank().value), text_of(place), others_waiting_for(lost));
     line = text;
     speaks = speaks_for_lost(lost);
     end = End::lost;
   }
-  if (hub())
-    tell_all({.kind = Kind::lost,
-              .rank = lost,
-              .step = where.step,
-              .text = where.task,
-              .reason = reason});
+  if (hub()) tell_all({.kind = Kind::lost, .rank = lost, .text = where, .reason = reason});
   if (speaks && settings.on_loss) settings.on_loss(text);
   last_words(lost);
   comm.fail(std::make_exception_ptr(CommError(text)));
@@ -193,7 +227,7 @@ void Watch::State::handle(Peer& peer, const WatchMessage& message) {
   peer.heard = Clock::now();
   switch (message.kind) {
     case Kind::beat:
-      peer.place = {message.step, message.text};
+      peer.place = {message.step, message.text, message.reason, message.ranks};
       return;
     case Kind::bye:
       peer.left = true;
@@ -205,7 +239,7 @@ void Watch::State::handle(Peer& peer, const WatchMessage& message) {
     }
     case Kind::lost:
       if (!hub() && message.rank >= 0 && message.rank < comm.size())
-        on_lost(message.rank, {message.step, message.text}, message.reason);
+        on_lost(message.rank, message.text, message.reason);
       return;
     case Kind::all_left:
       if (!hub()) finish(End::good);
@@ -248,7 +282,7 @@ bool Watch::State::look() {
       reason = fmt::format("silent for {:.1f} s",
                            std::chrono::duration<double>(Clock::now() - peer.heard).count());
     if (!reason.empty()) {
-      on_lost(peer.rank.value, peer.place, reason);
+      on_lost(peer.rank.value, text_of(peer.place), reason);
       return true;
     }
   }
@@ -285,6 +319,8 @@ void Watch::State::run() {
         std::lock_guard lock(mutex);
         beat.step = place.step;
         beat.text = place.task;
+        beat.reason = place.transfer;
+        beat.ranks = place.ranks;
       }
       tell_all(beat);
     }
@@ -326,6 +362,26 @@ void Watch::set_task(int64_t step, std::string_view task) {
   std::lock_guard lock(state_->mutex);
   state_->place.step = step;
   state_->place.task.assign(task.substr(0, kMaxTask));
+  state_->place.transfer.clear();
+  state_->place.ranks.clear();
+}
+
+void Watch::set_wait(int64_t step, std::string_view task, std::string_view transfer,
+                     const std::vector<Rank>& ranks) {
+  std::lock_guard lock(state_->mutex);
+  Place& place = state_->place;
+  place.step = step;
+  place.task.assign(task.substr(0, kMaxTask));
+  place.transfer.assign(transfer.substr(0, kMaxTask));
+  place.ranks.clear();
+  for (const Rank rank : ranks) place.ranks.push_back(rank.value);
+}
+
+std::string Watch::place() const {
+  std::lock_guard lock(state_->mutex);
+  if (state_->place.step < 0) return "";
+  return fmt::format("{} at step {}: ", state_->name(state_->comm.rank().value),
+                     state_->place.step);
 }
 
 void Watch::close() {

@@ -3,11 +3,13 @@
 //
 // Every rank keeps a small TCP connection to rank 0 (a star; addresses and a random token travel
 // over the Comm, the listening socket closes once all have joined). A closed connection or a
-// missing heartbeat is a loss. Heartbeats carry (step, task). On a loss the Comm of every
-// surviving rank fails with a CommError of one line:
+// missing heartbeat is a loss. Heartbeats carry step, task, and what the rank waits for with whom.
+// On a loss the Comm of every surviving rank fails with a CommError of one line; rank 0's, which
+// knows of all, also names those that waited for the lost one:
 //
 //   lost rank 2 (host a) at step 17, task experts.F m0 l3: its connection closed; rank 0 (host a)
-//   was at step 17, task combine.F m0 l3
+//   was at step 17, task attention.F m1 l3, waiting for combine.F m0 l3 with ranks 0, 2; waiting
+//   for rank 2, too: rank 5 (host b) in receive.F m0 l4
 //
 // Use, in launch/:
 //
@@ -15,7 +17,7 @@
 //   Watch watch(*comm, {.on_loss = print_line});
 //   try { ...; watch.set_task(step, task); ...; watch.close(); comm.reset(); }
 //   catch (const std::exception& error) {
-//     if (watch.abandon(error.what())) print_line(error.what());
+//     if (watch.abandon(error.what())) print_line(watch.place() + error.what());
 //     std::_Exit(code);                                    // see mpi.h
 //   }
 //
@@ -58,6 +60,12 @@ class Watch {
 
   // What this rank does now. Any thread, any number of times: takes about 0.1 us, sends nothing.
   void set_task(int64_t step, std::string_view task);
+  // That before `task` it waits for `transfer`, in which `ranks` take part (none: all); until
+  // set_task().
+  void set_wait(int64_t step, std::string_view task, std::string_view transfer,
+                const std::vector<Rank>& ranks);
+  // "rank 2 (host a) at step 17: ", empty before the first step.
+  std::string place() const;
 
   // The good end; collective: sleeps until all ranks have called it. After it the end of a rank is
   // no loss. Throws CommError if one is lost before that.

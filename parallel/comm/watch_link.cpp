@@ -2,6 +2,7 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -11,8 +12,9 @@
 namespace strait {
 namespace {
 
-// On the wire, little-endian: kind 1, rank 4, step 8, size of text 2, size of reason 2; then both.
-constexpr size_t kHeader = 17;
+// On the wire, little-endian: kind 1, rank 4, step 8, size of text 2, size of reason 2, number of
+// ranks 2; then text, reason and 4 bytes a rank.
+constexpr size_t kHeader = 19;
 
 template <class T>
 void put(std::string& bytes, T value) {
@@ -32,15 +34,19 @@ std::optional<WatchMessage> take(std::string& bytes, bool& valid) {
   if (bytes.size() < kHeader) return std::nullopt;
   const auto kind = get<uint8_t>(bytes, 0);
   const size_t text = get<uint16_t>(bytes, 13), reason = get<uint16_t>(bytes, 15);
+  const size_t ranks = get<uint16_t>(bytes, 17), size = kHeader + text + reason + 4 * ranks;
   valid = kind <= static_cast<uint8_t>(WatchMessage::Kind::all_left) &&
-          text <= WatchMessage::kMaxText && reason <= WatchMessage::kMaxText;
-  if (!valid || bytes.size() < kHeader + text + reason) return std::nullopt;
+          text <= WatchMessage::kMaxText && reason <= WatchMessage::kMaxText &&
+          ranks <= WatchMessage::kMaxRanks;
+  if (!valid || bytes.size() < size) return std::nullopt;
   WatchMessage message{.kind = static_cast<WatchMessage::Kind>(kind),
                        .rank = get<int32_t>(bytes, 1),
                        .step = get<int64_t>(bytes, 5),
                        .text = bytes.substr(kHeader, text),
                        .reason = bytes.substr(kHeader + text, reason)};
-  bytes.erase(0, kHeader + text + reason);
+  for (size_t rank = 0; rank < ranks; ++rank)
+    message.ranks.push_back(get<int32_t>(bytes, size - 4 * (ranks - rank)));
+  bytes.erase(0, size);
   return message;
 }
 
@@ -53,9 +59,12 @@ void WatchLink::send(const WatchMessage& message) {
   put(outgoing_, message.rank);
   put(outgoing_, message.step);
   put(outgoing_, static_cast<uint16_t>(text.size()));
+  const size_t ranks = std::min(message.ranks.size(), WatchMessage::kMaxRanks);
   put(outgoing_, static_cast<uint16_t>(reason.size()));
+  put(outgoing_, static_cast<uint16_t>(ranks));
   outgoing_ += text;
   outgoing_ += reason;
+  for (size_t rank = 0; rank < ranks; ++rank) put(outgoing_, message.ranks[rank]);
   flush();
 }
 

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "parallel/comm/watch_socket.h"
 
@@ -14,8 +15,8 @@ struct WatchMessage {
   enum class Kind : uint8_t {
     hello,     // to rank 0: `rank` joins; text is the token
     welcome,   // from rank 0: text is the answer to the token
-    beat,      // step and text: where the sender is
-    lost,      // from rank 0: `rank` is lost; step and text: where it was; reason
+    beat,      // step and text: where the sender is; reason, ranks: what it waits for, with whom
+    lost,      // from rank 0: `rank` is lost; text: where it was; reason
     failed,    // `rank` stops; text says why
     bye,       // to rank 0: the sender has reached its good end
     all_left,  // from rank 0: all ranks have
@@ -24,7 +25,8 @@ struct WatchMessage {
   int32_t rank = 0;
   int64_t step = -1;
   std::string text = {}, reason = {};  // each cut at kMaxText
-  static constexpr size_t kMaxText = 4000;
+  std::vector<int32_t> ranks = {};     // at most kMaxRanks
+  static constexpr size_t kMaxText = 4000, kMaxRanks = 1 << 15;
 };
 
 class WatchLink {

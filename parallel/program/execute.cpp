@@ -19,6 +19,26 @@ int64_t nanoseconds_of(Clock::time_point time) {
   return std::chrono::nanoseconds(time.time_since_epoch()).count();
 }
 
+// While an exception is handled: throws it again with the task behind its text. A NumericsError,
+// which all ranks throw alike and which names its step, stays as it is, and so does what is no
+// Error.
+[[noreturn]] void throw_again_from(const Task& task) {
+  const auto text = [&task](const Error& error) {
+    return std::string(error.what()) + " (" + to_string(task) + ")";
+  };
+  try {
+    throw;
+  } catch (const RecipeError& error) {
+    throw RecipeError(text(error));
+  } catch (const DataError& error) {
+    throw DataError(text(error));
+  } catch (const CommError& error) {
+    throw CommError(text(error));
+  } catch (const InternalError& error) {
+    throw InternalError(text(error));
+  }
+}
+
 // Makes the real operation when its turn has come, and measures it. A lane runs one at a time: what
 // it sends meanwhile is this one's.
 class Transfer : public Operation {
@@ -28,6 +48,15 @@ class Transfer : public Operation {
       : task_(task), bindings_(bindings), comm_(comm), span_(span), nanoseconds_(nanoseconds) {}
 
   bool poll() override {
+    try {
+      return advance();
+    } catch (...) {
+      throw_again_from(task_);
+    }
+  }
+
+ private:
+  bool advance() {
     if (!started_) {
       started_ = true;
       start_ = Clock::now();
@@ -41,8 +70,6 @@ class Transfer : public Operation {
       *span_ = {nanoseconds_of(start_), nanoseconds_of(end), sent() - sent_before_};
     return true;
   }
-
- private:
   int64_t sent() const {
     const LaneBytes bytes = comm_.bytes_sent(link_lane(task_.lane));
     return bytes.same_node + bytes.other_nodes;
@@ -96,24 +123,27 @@ ExecutionTimes execute(const Program& program, Comm& comm, const Bindings& bindi
     completions[index] = std::make_unique<Completion>();
     done[index] = completions[index]->event();
   }
-  const auto events_before = [&](size_t index) {
-    std::vector<Event> events;
-    for (const int before : program.tasks[index].after)
-      events.push_back(done[static_cast<size_t>(before)]);
-    if (!options.overlap && index > 0) events.push_back(done[index - 1]);
-    return events;
+  const auto tasks_before = [&](size_t index) {
+    std::vector<size_t> before(program.tasks[index].after.begin(),
+                               program.tasks[index].after.end());
+    if (!options.overlap && index > 0) before.push_back(index - 1);
+    return before;
   };
   try {
     for (size_t index = 0; index < count; ++index) {
       const Task& task = program.tasks[index];
       if (task.lane == Lane::compute) continue;
+      std::vector<Event> events;
+      for (const size_t before : tasks_before(index)) events.push_back(done[before]);
       done[index] = comm.enqueue(
           link_lane(task.lane),
           std::make_unique<Transfer>(task, bindings, comm, span_of(index), transfer_nanoseconds),
-          events_before(index));
+          std::move(events));
     }
-    const auto wait = [&](const Event& event) {
+    const auto wait = [&](size_t before, const Task& task) {
+      const Event& event = done[before];
       if (event.ready() && !event.error()) return;
+      if (bindings.waits) bindings.waits(task, program.tasks[before]);
       const auto begin = Clock::now();
       event.wait();
       times.waiting_seconds += seconds_since(begin);
@@ -121,14 +151,18 @@ ExecutionTimes execute(const Program& program, Comm& comm, const Bindings& bindi
     for (size_t index = 0; index < count; ++index) {
       const Task& task = program.tasks[index];
       if (task.lane != Lane::compute) continue;
-      for (const Event& event : events_before(index)) wait(event);
+      for (const size_t before : tasks_before(index)) wait(before, task);
       const Clock::time_point begin = Clock::now();
-      bindings.compute(task);
+      try {
+        bindings.compute(task);
+      } catch (...) {
+        throw_again_from(task);
+      }
       if (TaskSpan* const span = span_of(index))
         *span = {.start_ns = nanoseconds_of(begin), .end_ns = nanoseconds_of(Clock::now())};
       completions[index]->finish();
     }
-    for (const Event& event : done) wait(event);
+    for (size_t index = 0; index < count; ++index) wait(index, program.tasks[index]);
   } catch (...) {
     comm.fail(
         std::current_exception());  // nothing pending touches this program's buffers after this

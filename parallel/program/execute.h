@@ -17,6 +17,9 @@ struct Bindings {
   std::function<void(const Task&)> compute;
   // Called on the communication thread when the task's turn has come; null: nothing to wait for.
   std::function<OperationPtr(const Task&)> transfer;
+  // Called before the compute thread sleeps: `task` cannot start before `transfer` is over; at the
+  // program's end both are the transfer. May be null.
+  std::function<void(const Task& task, const Task& transfer)> waits = {};
 };
 
 struct ExecutionTimes {
@@ -35,8 +38,8 @@ struct ExecuteOptions {
   bool overlap = true;  // false: each task waits for the one before it in the list; to compare with
 };
 
-// Runs the program once. Returns when every task is
-// done; throws the first exception of any, after which the Comm is failed for good.
+// Runs the program once. Returns when every task is done; throws the first exception of any, with
+// the task that threw it in its text, after which the Comm is failed for good.
 ExecutionTimes execute(const Program& program, Comm& comm, const Bindings& bindings,
                        const ExecuteOptions& options = {});
 

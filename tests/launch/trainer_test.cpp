@@ -83,6 +83,7 @@ class TrainerTest : public testing::Test {
                              .traced_step = traced_step,
                              .stop_requested = {},
                              .watch_tasks = {},
+                             .watch_waits = {},
                              .print = {},
                              .say = {}};
       options.stop_requested = [&] { return rank.value == ranks - 1 && ++asked == stop_after; };
@@ -264,6 +265,8 @@ TEST_F(TrainerTest, MemoryIsAsPredicted) {
     for (const int64_t expert : {1, 2, 4}) {
       const std::string text = precision + std::string(", expert ") + std::to_string(expert);
       nlohmann::json line;
+      int64_t fullest_bytes = 0;
+      std::mutex mutex;
       const Recipe r = recipe({"train.eval_every=0", "parallel.expert=" + std::to_string(expert),
                                "train.global_batch=8", "train.sequence_length=48",
                                std::string("train.precision=") + precision});
@@ -272,12 +275,17 @@ TEST_F(TrainerTest, MemoryIsAsPredicted) {
                                .json = true,
                                .stop_requested = {},
                                .watch_tasks = {},
+                               .watch_waits = {},
                                .print = {},
                                .say = {}};
         options.print = [&](const std::string& printed) { line = nlohmann::json::parse(printed); };
-        Trainer(r, comm, std::move(options)).run();
+        Trainer trainer(r, comm, std::move(options));
+        trainer.run();
+        const std::lock_guard lock(mutex);
+        fullest_bytes = std::max(fullest_bytes, trainer.engine().ctx().memory().at_peak().total());
       });
       ASSERT_EQ(line["kind"], "memory");
+      EXPECT_EQ(line["measured_bytes"]["total"], fullest_bytes) << text;
       for (const auto& [purpose, measured] : line["measured_bytes"].items())
         EXPECT_NEAR(line["predicted_bytes"][purpose].get<double>(), measured.get<double>(),
                     0.01 * measured.get<double>())
@@ -332,6 +340,7 @@ TEST_F(TrainerTest, NumbersThatAreNotFiniteStopTheRun) {
                                            {.run_folder = run_folder("run"),
                                             .stop_requested = {},
                                             .watch_tasks = {},
+                                            .watch_waits = {},
                                             .print = {},
                                             .say = {}});
                            Engine& engine = trainer.engine();

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <future>
 #include <thread>
 
 #include "core/errors.h"
@@ -100,6 +101,69 @@ TEST_P(WatchRanks, DroppedConnectionIsALoss) {
     EXPECT_EQ(told.load(), ranks - 1);
     EXPECT_EQ(printed.load(), 1);
   }
+}
+
+// Rank 0 says what it waits for, and which others wait for the lost rank: not those that wait for
+// somebody else.
+TEST(Watch, TheLineSaysWhoWaitedForWhom) {
+  using Kind = WatchMessage::Kind;
+  constexpr int kLost = 3;
+  std::promise<void> told[2];
+  std::string line;
+  with_ranks(4, [&](Rank rank, Comm& comm) {
+    if (rank.value == 0) {
+      Watch watch(comm, {.on_loss = [&](const std::string& text) { line = text; }});
+      watch.set_wait(18, "attention.F m1 l3", "combine.F m0 l3", {{0}, {kLost}});
+      failure_of(watch, comm);
+      EXPECT_EQ(watch.place(), "rank 0 (localhost) at step 18: ");
+      return;
+    }
+    std::vector<WatchPeer> peers = join_watch(comm, milliseconds(30000));
+    WatchMessage beat{.kind = Kind::beat, .step = 17, .text = "experts.F m0 l3"};
+    if (rank.value == 1) {
+      beat.reason = "receive.F m0 l4";
+      beat.ranks = {kLost};
+    } else if (rank.value == 2) {
+      beat.reason = "combine.F m0 l7";
+      beat.ranks = {1, 2};
+    }
+    for (WatchPeer& peer : peers) peer.link.send(beat);
+    if (rank.value < kLost) {
+      told[rank.value - 1].set_value();
+      while (!peers.front().link.closed()) {
+        peers.front().link.receive();
+        std::this_thread::sleep_for(milliseconds(5));
+      }
+      return;
+    }
+    for (std::promise<void>& other : told) other.get_future().wait();
+    std::this_thread::sleep_for(milliseconds(100));  // until rank 0 has read it
+  });
+  EXPECT_EQ(
+      line,
+      "lost rank 3 (localhost) at step 17, task experts.F m0 l3: its connection closed; rank 0 "
+      "(localhost) was at step 18, task attention.F m1 l3, waiting for combine.F m0 l3 with "
+      "ranks 0, 3; waiting for rank 3, too: rank 1 (localhost) in receive.F m0 l4");
+}
+
+TEST(Watch, AWaitForAllNamesNobody) {
+  std::string line;
+  with_ranks(2, [&](Rank rank, Comm& comm) {
+    if (rank.value == 1) {
+      std::vector<WatchPeer> peers = join_watch(comm, milliseconds(30000));
+      peers.front().link.send(
+          {.kind = WatchMessage::Kind::beat, .step = 17, .text = "commit", .reason = "commit"});
+      return;
+    }
+    Watch watch(comm, {.on_loss = [&](const std::string& text) { line = text; }});
+    watch.set_wait(17, "update b0", "commit", {});
+    failure_of(watch, comm);
+  });
+  EXPECT_EQ(
+      line,
+      "lost rank 1 (localhost) at step 17, waiting for commit with all ranks: its connection "
+      "closed; rank 0 (localhost) was at step 17, task update b0, waiting for commit with all "
+      "ranks");
 }
 
 TEST_P(WatchRanks, SilenceIsALoss) {

@@ -24,6 +24,15 @@ std::string part_text(const std::string& host, int ranks) {
          ", or not in a row (parallel.expert, and mpirun --map-by ppr:N:node, decide this)";
 }
 
+// The ranks that differ from `rank` on one axis only, in its order.
+std::vector<Rank> line_through(const Mesh& mesh, Rank rank, int MeshPosition::*axis, int length) {
+  MeshPosition position = mesh.position_of(rank);
+  std::vector<Rank> ranks;
+  for (position.*axis = 0; position.*axis < length; ++(position.*axis))
+    ranks.push_back(mesh.rank_at(position));
+  return ranks;
+}
+
 }  // namespace
 
 std::vector<int> nodes_of(std::span<const std::string> hosts, int num_ranks) {
@@ -110,11 +119,7 @@ WorldGroup Mesh::world(Rank rank) const {
 }
 
 PipelineGroup Mesh::pipeline(Rank rank) const {
-  MeshPosition position = position_of(rank);
-  std::vector<Rank> ranks;
-  for (position.pipeline = 0; position.pipeline < pipeline_; ++position.pipeline)
-    ranks.push_back(rank_at(position));
-  return {std::move(ranks), rank};
+  return {line_through(*this, rank, &MeshPosition::pipeline, pipeline_), rank};
 }
 
 DataGroup Mesh::data(Rank rank) const {
@@ -125,19 +130,11 @@ DataGroup Mesh::data(Rank rank) const {
 }
 
 ExpertGroup Mesh::expert(Rank rank) const {
-  MeshPosition position = position_of(rank);
-  std::vector<Rank> ranks;
-  for (position.expert = 0; position.expert < expert_; ++position.expert)
-    ranks.push_back(rank_at(position));
-  return {std::move(ranks), rank};
+  return {line_through(*this, rank, &MeshPosition::expert, expert_), rank};
 }
 
 ReplicasGroup Mesh::replicas(Rank rank) const {
-  MeshPosition position = position_of(rank);
-  std::vector<Rank> ranks;
-  for (position.replica = 0; position.replica < replicas(); ++position.replica)
-    ranks.push_back(rank_at(position));
-  return {std::move(ranks), rank};
+  return {line_through(*this, rank, &MeshPosition::replica, replicas()), rank};
 }
 
 NodeGroup Mesh::node(Rank rank) const {

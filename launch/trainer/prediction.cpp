@@ -132,9 +132,10 @@ std::string memory_table(Rank rank, const MemoryUse& even, const MemoryUse& met,
   const auto line = [&](const char* name, int64_t a, int64_t b, int64_t c) {
     return fmt::format("  {:<16}{:>12}{:>12}{:>12}\n", name, text_of(a), text_of(b), text_of(c));
   };
-  std::string text = fmt::format("{:<28}predicted: experts' load\n{:>30}{:>12}{:>12}\n",
-                                 fmt::format("memory of the fullest rank, {}", rank.value), "even",
-                                 "as it was", "measured");
+  std::string text = fmt::format(
+      "memory of rank {}, the fullest; predicted for the experts' load\n  "
+      "{:<16}{:>12}{:>12}{:>12}\n",
+      rank.value, "", "if even", "as it was", "measured");
   for (int purpose = 0; purpose < kNumPurposes; ++purpose)
     text += line(purpose_name(purpose), of(even, purpose), of(met, purpose),
                  of(measured.tensors, purpose));

@@ -249,6 +249,13 @@ void add_schedule(CLI::App& app, Chosen& chosen) {
   command->add_flag("--json", o->json, "print JSON");
 }
 
+CLI::Option* add_task_times(CLI::App* command, std::string& path) {
+  return add_text(command, "--task-times", path,
+                  "a table of what tasks of this model took, kind,pass,layer,start_us,end_us,"
+                  "busy_us,cores, in place of the cluster's formulas")
+      ->type_name("FILE");
+}
+
 void add_draw(CLI::App& app, Chosen& chosen) {
   CLI::App* command = app.add_subcommand("draw", "a step as a picture, or two steps compared");
   auto o = on_chosen(command, chosen, run_draw);
@@ -264,6 +271,7 @@ void add_draw(CLI::App& app, Chosen& chosen) {
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false)
       ->needs(cluster);
+  add_task_times(command, o->task_times)->needs(cluster);
   CLI::Option* schedule =
       add_text(command, "--schedule", o->schedule, "draw the slots of this pipeline schedule")
           ->type_name("NAME|FILE")
@@ -365,6 +373,7 @@ void add_plan(CLI::App& app, Chosen& chosen) {
               .doc = "rows of the busiest rank over the mean, for the slow end of the band",
               .show_default = true},
              o->skew);
+  add_task_times(command, o->task_times);
   command->add_flag("--no-search", o->no_search, "only the recipe's own layout");
   add_number(
       command,

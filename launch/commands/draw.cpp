@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "core/errors.h"
+#include "launch/commands/plan.h"
 #include "launch/plan/choose_schedule.h"
 #include "launch/trainer/report.h"
 #include "launch/view/compare.h"
@@ -94,7 +95,8 @@ int run_compare(const DrawOptions& options) {
 }
 
 Trace trace_of_plan(const DrawOptions& options) {
-  Planner planner(load_recipe(options.trace, options.overrides), load_cluster(options.cluster), {});
+  Planner planner(load_recipe(options.trace, options.overrides), load_cluster(options.cluster),
+                  {.times = read_task_times(options.task_times)});
   const PlannedStep step = planner.plan(own_layout(planner));
   return trace_of(fmt::format("{} on {}: {}", planner.recipe().run.name, planner.cluster().name,
                               to_string(step.layout)),

@@ -13,6 +13,7 @@ struct DrawOptions {
   std::string
       trace;  // a file of a trace; with a cluster, a recipe whose planned step is drawn. Or:
   std::string cluster;                 // a cluster's file or name
+  std::string task_times;              // as PlanOptions::task_times
   std::vector<std::string> overrides;  // of the recipe
   std::string schedule;                // a schedule's name, or a file with one
   int ranks = 0, microbatches = 0, chunks = 0;

@@ -48,7 +48,10 @@ Search searched(Planner& planner) {
 Planner planner_on(const PlanOptions& options, const std::string& cluster, int64_t ranks) {
   return {load_recipe(options.recipe, options.overrides),
           load_cluster(cluster),
-          {.ranks = ranks, .precision = precision_of(options.precision), .skew = options.skew}};
+          {.ranks = ranks,
+           .precision = precision_of(options.precision),
+           .skew = options.skew,
+           .times = read_task_times(options.task_times)}};
 }
 
 // A layout on options.on, and that cluster's own best if there is a search.
@@ -108,6 +111,11 @@ std::string why_too_large(const PlanOptions& options, Planner& planner, const Pl
 }
 
 }  // namespace
+
+std::optional<TaskTable> read_task_times(const std::string& path) {
+  if (path.empty()) return std::nullopt;
+  return read_task_table(path);
+}
 
 double read_tokens(const std::string& text) {
   double number = 0;

@@ -2,8 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "parallel/sim/task_table.h"
 
 namespace strait {
 
@@ -17,11 +20,14 @@ struct PlanOptions {
   std::string tokens;     // "14.8T"; empty: the recipe's steps
   double price = -1;      // dollars for an hour of a rank; negative: the cluster's
   double skew = 1.2;
+  std::string task_times;  // a table of measured ones (parallel/sim/task_table.h); empty: none
   bool no_search = false;
   int top = 5;
   bool json = false;
 };
 int run_plan(const PlanOptions& options);
+
+std::optional<TaskTable> read_task_times(const std::string& path);  // empty: none
 
 // "14.8T", "500B", "2.3M", "4096": a number of tokens. Errors: RecipeError.
 double read_tokens(const std::string& text);

@@ -230,8 +230,8 @@ PlannedStep Planner::build(const PlanLayout& layout, int64_t num_microbatches, C
   shape.waves = static_cast<int>(layout.waves);
   step.schedule = std::move(frame.schedule);
   step.programs = lower_step(shape, step.schedule, true);
-  step.costs = price_programs(cluster_, step.work, step.programs);
-  step.simulation = simulate(step.programs, step.costs);
+  step.costs = costs_on(cluster_, step.work, step.programs);
+  step.simulation = simulate(step.programs, step.costs, shared_cores(cluster_, layout));
 
   StepFigures& figures = step.figures;
   figures.seconds = step.simulation.makespan;
@@ -247,13 +247,33 @@ PlannedStep Planner::build(const PlanLayout& layout, int64_t num_microbatches, C
   return step;
 }
 
+std::vector<std::vector<TaskCost>> Planner::costs_on(const Cluster& cluster, const ModelWork& work,
+                                                     std::span<const Program> programs) const {
+  std::vector<std::vector<TaskCost>> costs = price_programs(cluster, work, programs);
+  if (!settings_.times) return costs;
+  for (size_t p = 0; p < programs.size(); ++p)
+    for (size_t i = 0; i < costs[p].size(); ++i) {
+      const Task& task = programs[p].tasks[i];
+      if (task.lane != Lane::compute || task.microbatch < 0) continue;
+      if (const auto measured = cost_of(*settings_.times, task, {.by_layer = true}))
+        costs[p][i] = *measured;
+    }
+  return costs;
+}
+
+SharedCores Planner::shared_cores(const Cluster& cluster, const PlanLayout& layout) const {
+  return {.cores = cluster.machine_cores,
+          .of_rank = cluster.cores,
+          .ranks_per_position = static_cast<double>(ranks_ / layout.pipeline)};
+}
+
 PlannedStep Planner::plan(const PlanLayout& layout) {
   Recipe recipe = with_layout(recipe_, layout);
   check_plan_layout(recipe, ranks_);
   PlannedStep step = build(layout, num_microbatches(recipe, ranks_));
   require_proven(step.shape, step.schedule, step.programs, true);
   const auto skewed = with_every_skew_waited_for(step.programs, step.costs, settings_.skew);
-  step.skewed_seconds = simulate(step.programs, skewed).makespan;
+  step.skewed_seconds = simulate(step.programs, skewed, shared_cores(cluster_, layout)).makespan;
   if (const int64_t first = recipe.train.batch_ramp.from; first > 0) {
     recipe.train.global_batch = first;
     step.first_seconds = build(layout, num_microbatches(recipe, ranks_)).figures.seconds;
@@ -321,7 +341,9 @@ int64_t Planner::resident_bytes(const PlanLayout& layout) {
 }
 
 double Planner::seconds_on(const Cluster& cluster, const PlannedStep& step) const {
-  return simulate(step.programs, price_programs(cluster, step.work, step.programs)).makespan;
+  return simulate(step.programs, costs_on(cluster, step.work, step.programs),
+                  shared_cores(cluster, step.layout))
+      .makespan;
 }
 
 double Planner::seconds_on(const Cluster& cluster, const SteadyState& steady) const {

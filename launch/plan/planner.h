@@ -20,6 +20,7 @@
 #include "parallel/program/lower.h"
 #include "parallel/sim/price.h"
 #include "parallel/sim/simulate.h"
+#include "parallel/sim/task_table.h"
 
 namespace strait {
 
@@ -27,6 +28,9 @@ struct PlanSettings {
   int64_t ranks = 0;                        // of the cluster; 0: all
   std::optional<Precision> precision = {};  // empty: the recipe's
   double skew = 1.2;  // of the slow end of the band: rows of the busiest rank over the mean
+  // What phases of this model took where they were measured, in place of the cluster's formulas:
+  // of the compute tasks of layers that it has.
+  std::optional<TaskTable> times = {};
 };
 
 // A step's time and where it went; seconds are means over the pipeline positions.
@@ -106,6 +110,9 @@ class Planner {
   const ModelWork& phases_of(const PlanLayout& layout);
   std::vector<double> layer_seconds(const ModelWork& work) const;
   SlotCosts slot_costs(const ModelWork& work) const;
+  std::vector<std::vector<TaskCost>> costs_on(const Cluster& cluster, const ModelWork& work,
+                                              std::span<const Program> programs) const;
+  SharedCores shared_cores(const Cluster& cluster, const PlanLayout& layout) const;
   PlannedStep build(const PlanLayout& layout, int64_t num_microbatches);
   PlannedStep build(const PlanLayout& layout, int64_t num_microbatches, CutBy cut);
 

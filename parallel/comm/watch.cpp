@@ -102,10 +102,16 @@ struct Watch::State {
   int first_failed = -1;      // of asked: the rank that failed first for the same reason
   bool speaks = false;        // of lost: this rank is the one that prints
   bool said_goodbye = false;  // of the thread
+  Clock::duration stopped{};  // of the thread: the longest time it has not run
 
   bool hub() const { return comm.rank().value == 0; }
   std::string name(int rank) const {
     return fmt::format("rank {} ({})", rank, comm.hosts()[static_cast<size_t>(rank)]);
+  }
+
+  std::string own_place() const {
+    std::lock_guard lock(mutex);
+    return text_of(place);
   }
 
   void signal() const { eventfd_write(wake.number(), 1); }
@@ -157,6 +163,7 @@ void Watch::State::last_words(int silent) {
 // The lowest survivor that can know it. Without rank 0 the others no longer know who is alive: one
 // rank per host speaks.
 bool Watch::State::speaks_for_lost(int lost) const {
+  if (lost == comm.rank().value) return false;  // it was stopped, and the others have said so
   if (lost != 0) return hub();
   const auto& hosts = comm.hosts();
   for (int rank = 1; rank < comm.rank().value; ++rank)
@@ -276,6 +283,12 @@ bool Watch::State::look() {
       if (over()) return true;
     }
     std::string reason;
+    if (peer.link.closed() && stopped > settings.silence) {  // the peers have given this rank up
+      on_lost(comm.rank().value, own_place(),
+              fmt::format("it was stopped for {:.1f} s",
+                          std::chrono::duration<double>(stopped).count()));
+      return true;
+    }
     if (peer.link.closed())
       reason = "its connection closed";
     else if (Clock::now() - peer.heard > settings.silence)
@@ -310,6 +323,7 @@ void Watch::State::run() {
     // When this process itself was stopped for a while nobody else is to blame.
     if (now - last > 2 * settings.heartbeat + std::chrono::seconds(1))
       for (Peer& peer : peers) peer.heard += now - last;
+    stopped = std::max(stopped, now - last);
     last = now;
     if (look()) break;
     if (now >= next_beat) {

@@ -162,6 +162,10 @@ SettingsTable device_table() {
              "Multiprocessors of a GPU; of a CPU rank its cores, or its part of one."),
       figure("exchange_cores", value_of<&C::exchange_cores>, "", between(0, 1e6),
              "Cores that a running exchange takes from compute. Fewer than cores."),
+      figure("machine_cores", value_of<&C::machine_cores>, "", between(0, 1e6),
+             "Cores of the one machine that all ranks share; cores is then what one of them takes "
+             "when it is alone. Left out: every rank has cores of its own.",
+             kOptional),
       figure("launch_overhead", value_of<&C::launch_overhead>, "s", between(0, 1),
              "Time between two kernels in a row."),
   };

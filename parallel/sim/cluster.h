@@ -37,6 +37,9 @@ struct Cluster {
   // Multiprocessors of a GPU (1 of a CPU), and how many of them a running exchange takes from
   // compute. A fraction stands for part of a core.
   double cores = 1, exchange_cores = 0;
+  // Of the one machine that all ranks share, as a cluster of network namespaces does; then `cores`
+  // is what a rank takes of them. 0: every rank has its own.
+  double machine_cores = 0;
   double launch_overhead = 0;  // seconds between two kernels in a row
 
   // GEMM arithmetic as a share of its precision's peak. The operands' way through memory is apart

@@ -22,8 +22,10 @@ size_t at(int index) { return static_cast<size_t>(index); }
 // the owner.
 class Simulator {
  public:
-  Simulator(std::span<const Program> programs, const std::vector<std::vector<TaskCost>>& costs)
+  Simulator(std::span<const Program> programs, const std::vector<std::vector<TaskCost>>& costs,
+            const SharedCores& shared)
       : graph_(programs), costs_(costs), waits_(graph_.waits()) {
+    if (shared.cores > 0) machine_load_ = shared.of_rank * shared.ranks_per_position / shared.cores;
     slots_.resize(programs.size() * kNumLanes);
     flows_.resize(slots_.size());
     is_reached_.assign(programs.size(), false);
@@ -39,6 +41,7 @@ class Simulator {
     int owner = -1;                        // of the running task
     bool moves = false;                    // it runs and its latency is over
     std::array<double, kNumLinks> load{};  // of this member's links at speed 1
+    double machine = 0;                    // of the shared cores, likewise
   };
   struct Flow {
     int group = -1;
@@ -55,6 +58,9 @@ class Simulator {
       return time != other.time ? time > other.time : owner > other.owner;
     }
   };
+  double machine_load_of(const TaskCost& cost) const {
+    return machine_load_ * cost.share[at(static_cast<int>(Link::cores))];
+  }
   static int slot_of(int position, int lane) { return position * kNumLanes + lane; }
 
   void is_ready(int position, int index);
@@ -69,6 +75,8 @@ class Simulator {
 
   const TaskGraph graph_;
   const std::vector<std::vector<TaskCost>>& costs_;
+  // Of the shared cores, by one position whose cores are all busy; it may be above 1. 0: none.
+  double machine_load_ = 0;
   std::vector<int> waits_;  // by number: unfinished tasks it still waits for
   std::vector<std::vector<TaskTime>> times_;
   std::vector<Slot> slots_;
@@ -133,13 +141,17 @@ void Simulator::start(int group, int lane) {
     slot.owner = owner;
     times_[at(p)][at(slot.running)].start = now_;
     latency = std::max(latency, costs_[at(p)][at(slot.running)].latency_seconds);
-    seconds = std::max(seconds, costs_[at(p)][at(slot.running)].seconds);
+    // Where not even one position's ranks can all run at once, they take longer.
+    const TaskCost& cost = costs_[at(p)][at(slot.running)];
+    seconds = std::max(seconds, cost.seconds * std::max(1.0, machine_load_of(cost)));
   }
   for (const int p : members) {
     Slot& slot = slots_[at(slot_of(p, lane))];
     const TaskCost& cost = costs_[at(p)][at(slot.running)];
     for (size_t link = 0; link < kNumLinks; ++link)
       slot.load[link] = seconds > 0 ? cost.share[link] * (cost.seconds / seconds) : 0;
+    slot.machine =
+        seconds > 0 ? std::min(1.0, machine_load_of(cost) * (cost.seconds / seconds)) : 0;
   }
   Flow& flow = flows_[at(owner)];
   flow.group = group;
@@ -190,6 +202,7 @@ void Simulator::rate_changed_positions() {
     reached_.clear();
     moving_.clear();
     reach(p);
+    for (int other = 0; machine_load_ > 0 && other < graph_.num_positions(); ++other) reach(other);
     for (size_t i = 0; i < reached_.size(); ++i)
       for (int lane = 0; lane < kNumLanes; ++lane) {
         const Slot& slot = slots_[at(slot_of(reached_[i], lane))];
@@ -224,7 +237,8 @@ void Simulator::rate_reached() {
   };
   const auto is_first = [](int owner) { return is_transfer(static_cast<Lane>(owner % kNumLanes)); };
   std::stable_partition(moving_.begin(), moving_.end(), is_first);
-  share_.reset(static_cast<int>(reached_.size()) * kNumLinks);
+  const int machine = static_cast<int>(reached_.size()) * kNumLinks;
+  share_.reset(machine + 1);
   bool transfers = true;
   for (const int owner : moving_) {
     if (transfers && !is_first(owner)) share_.fill();
@@ -234,6 +248,7 @@ void Simulator::rate_reached() {
       const Slot& slot = slots_[at(slot_of(p, owner % kNumLanes))];
       for (int link = 0; link < kNumLinks; ++link)
         share_.add_load(links_of(p) + link, slot.load[at(link)]);
+      share_.add_load(machine, slot.machine);
     }
   }
   share_.fill();
@@ -305,9 +320,9 @@ const char* name_of(Link link) {
 }
 
 Simulation simulate(std::span<const Program> programs,
-                    const std::vector<std::vector<TaskCost>>& costs) {
+                    const std::vector<std::vector<TaskCost>>& costs, const SharedCores& shared) {
   check_costs(programs, costs);
-  return Simulator(programs, costs).run();
+  return Simulator(programs, costs, shared).run();
 }
 
 }  // namespace strait

@@ -13,6 +13,9 @@
 // proportion, so it moves the same bytes in the longer time. One rank stands for all data columns
 // of its position, so what its peers send to it equals what it sends.
 //
+// Where all ranks share the cores of one machine, those are one more link, of all positions: ranks
+// that wait leave their part to the others.
+//
 // Exact but for rounding: rates change only at events, and only on positions that an event touches,
 // or that a running task ties to one. The same input gives the same bits.
 #pragma once
@@ -47,6 +50,13 @@ struct TaskTime {
   double start = 0, end = 0;
 };
 
+// The cores of the one machine on which all ranks run.
+struct SharedCores {
+  double cores = 0;               // 0: ranks have cores of their own
+  double of_rank = 1;             // what a rank's compute takes of them alone
+  double ranks_per_position = 1;  // which do the same at the same time
+};
+
 struct Simulation {
   std::vector<std::vector<TaskTime>> times;  // [position][task]
   double makespan = 0;
@@ -56,7 +66,8 @@ struct Simulation {
 // have passed validate(). Errors: InternalError for costs out of range, and when nothing can go on,
 // naming the tasks at the heads of the lanes. Cost: O(tasks x lanes).
 Simulation simulate(std::span<const Program> programs,
-                    const std::vector<std::vector<TaskCost>>& costs);
+                    const std::vector<std::vector<TaskCost>>& costs,
+                    const SharedCores& shared = {});
 
 // One position's account of a simulated or measured step.
 struct LaneAccount {

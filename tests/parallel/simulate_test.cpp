@@ -63,6 +63,32 @@ TEST(Simulate, TwoTransfersShareALink) {
   EXPECT_NEAR(s.times[0][1].end, 3, kTiny);  // 1 s is left for it alone
 }
 
+TEST(Simulate, RanksOnOneMachineShareItsCores) {
+  Case c(2);
+  c.add(0, on(Lane::compute), cost(1, Link::cores, 1));
+  c.add(1, on(Lane::compute), cost(2, Link::cores, 1));
+  const auto ends = [&](const SharedCores& shared) {
+    const Simulation s = simulate(c.programs, c.costs, shared);
+    return std::pair(s.times[0][0].end, s.times[1][0].end);
+  };
+  EXPECT_EQ(ends({}), std::pair(1.0, 2.0));
+  EXPECT_EQ(ends({.cores = 2}), std::pair(1.0, 2.0));
+  EXPECT_EQ(ends({.cores = 1}), std::pair(2.0, 3.0));  // at half speed until the first is done
+  // Four ranks of a position on two cores take twice as long even alone.
+  EXPECT_EQ(ends({.cores = 2, .ranks_per_position = 4}), std::pair(4.0, 6.0));
+  EXPECT_EQ(ends({.cores = 2, .of_rank = 0.5, .ranks_per_position = 4}), std::pair(2.0, 3.0));
+}
+
+TEST(Simulate, AWaitingRankLeavesTheMachineToOthers) {
+  Case c(2);
+  c.add(0, on(Lane::far), cost(1, Link::card_up, 1));
+  c.add(0, on(Lane::compute, {0}), cost(1, Link::cores, 1));
+  c.add(1, on(Lane::compute), cost(1.5, Link::cores, 1));
+  const Simulation s = simulate(c.programs, c.costs, {.cores = 1});
+  EXPECT_NEAR(s.times[1][0].end, 2, kTiny);  // alone for 1 s, then half of the core
+  EXPECT_NEAR(s.times[0][1].end, 2.5, kTiny);
+}
+
 TEST(Simulate, SharesAreFairInSpeedAndTheRestIsUsed) {
   // card_up: 0.2 and 1.0 fill it at x = 1/1.2. The third needs only the fabric, of which the first
   // leaves enough.

@@ -100,6 +100,15 @@ TEST(WatchMpi, KilledRankIsNamedOverTcp) {
 
 TEST(WatchMpi, StoppedRankIsNamed) { expect_loss(start(2, "stop", 1), 2, 1, "silent for "); }
 
+// mpirun wakes it when it ends the others: then it does not take them for lost.
+TEST(WatchMpi, AStoppedRankThatGoesOnBlamesNobody) {
+  const Outcome outcome = start(3, "stop", 0);
+  EXPECT_EQ(outcome.code, 4) << outcome.output;
+  EXPECT_TRUE(outcome.says("<rank 1 prints: lost rank 0 (")) << outcome.output;
+  EXPECT_TRUE(outcome.says("silent for ")) << outcome.output;
+  EXPECT_FALSE(outcome.says("lost rank 1") || outcome.says("lost rank 2")) << outcome.output;
+}
+
 TEST(WatchMpi, OthersAreToldWhyARankStops) {
   const Outcome outcome = start(3, "throw", 1);
   EXPECT_EQ(outcome.code, 3) << outcome.output;

@@ -167,8 +167,9 @@ ModelWork measure_step(const StepCostSettings& settings) {
   work.two_tier = settings.two_tier;
   work.exchange_chunks = engine.exchange_chunks;
   work.exchanges = exchange_bytes(settings);
+  // The residual stream goes from stage to stage as it is, in FP32 (launch/engine).
   work.message_row_bytes =
-      static_cast<double>(model.hidden_size) * static_cast<double>(size_of(engine.combine_wire));
+      static_cast<double>(model.hidden_size) * static_cast<double>(size_of(DType::f32));
   if (settings.precision == Precision::fp8) to_fp8(work, engine);
   return work;
 }

@@ -7,7 +7,12 @@ if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX} AND EXISTS /usr/local/cu
 endif()
 if(NOT CMAKE_CUDA_ARCHITECTURES)
   # The a: wgmma, TMA and setmaxnreg are Hopper's own. -real: no PTX in the binary, which no other chip could run.
-  set(CMAKE_CUDA_ARCHITECTURES 90a-real CACHE STRING "GPU architectures")
+  # 80 is A100 and, as 86, RTX 3090; 89 is RTX 4090, 120 is RTX 5090.
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 89-real 90a-real 120-real CACHE STRING "GPU architectures")
+endif()
+set(STRAIT_CUDA_HOPPER OFF)
+if(90a-real IN_LIST CMAKE_CUDA_ARCHITECTURES)
+  set(STRAIT_CUDA_HOPPER ON)  # the kernels that run on nothing else too
 endif()
 enable_language(CUDA)
 find_package(CUDAToolkit 12.9 REQUIRED)  # the first with cuBLASLt's block scales

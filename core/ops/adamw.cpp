@@ -44,10 +44,7 @@ void adamw(Context& ctx, const AdamWStep& step, AdamWTensors& t) {
   }
   const Cost cost{.flops = 14.0 * static_cast<double>(numel), .bytes = static_cast<double>(bytes)};
   ctx.run(cost, [&] {
-    const AdamWFactors k = adamw_factors(step);
-    const cpu::AdamWScalars scalars{
-        k.gradient_scale,   k.decay, k.one_minus_beta1, k.beta2, k.one_minus_beta2,
-        k.sqrt_correction2, k.eps,   k.minus_step};
+    const AdamWFactors factors = adamw_factors(step);
     const cpu::AdamWArrays arrays{
         .gradient = t.gradient.data<float>(),
         .master = t.master.data<float>(),
@@ -59,7 +56,7 @@ void adamw(Context& ctx, const AdamWStep& step, AdamWTensors& t) {
                          : nullptr};
     const auto kernel = STRAIT_CPU_KERNEL(adamw);
     ctx.pool().parallel_for(numel, kElementsPerTask, [&](int64_t begin, int64_t end) {
-      kernel(scalars, arrays, begin, end);
+      kernel(factors, arrays, begin, end);
     });
   });
 }

@@ -13,9 +13,6 @@ namespace {
 
 using Method = RouteSettings::Method;
 
-constexpr int64_t kTokensPerPartialSum =
-    128;  // part of the result: the order of the mean scores' sum
-
 void check_settings(const char* op, const RouteSettings& settings, int64_t num_experts) {
   const bool grouped = settings.method != Method::greedy;
   const int64_t n_group = grouped ? settings.n_group : 1;

@@ -1,5 +1,6 @@
 #include "core/ops/adamw.h"
 
+#include "core/ops/math/scalar.h"
 #include "op_test.h"
 
 namespace strait {
@@ -85,7 +86,7 @@ TEST(AdamWOp, FollowsTheScalarDefinitionForEveryMomentType) {
       for (size_t i = 0; i < p.size(); ++i) {
         float pf = static_cast<float>(p[i]), mf = static_cast<float>(m[i]),
               vf = static_cast<float>(v[i]);
-        adamw_element(factors, static_cast<float>(gradient[i]), pf, mf, vf);
+        adamw_element<Scalar>(factors, static_cast<float>(gradient[i]), pf, mf, vf);
         expected[i] = pf, m[i] = test::rounded(mf, m_type), v[i] = test::rounded(vf, v_type);
       }
       adamw(ctx, step_number(7), t);

@@ -1,6 +1,7 @@
 #include "core/ops/swiglu.h"
 
 #include "core/ops/math/activation.h"
+#include "core/ops/math/scalar.h"
 #include "op_test.h"
 
 namespace strait {
@@ -90,8 +91,8 @@ TEST(SwigluOp, FollowsTheScalarDefinition) {
   Numbers expected_h, expected_gate, expected_up;
   for (size_t i = 0; i < 1000; ++i) {
     const float gate = static_cast<float>(x[i]), up = static_cast<float>(x[1000 + i]);
-    expected_h.push_back(swiglu_element(gate, up, 0.75f));
-    const SwigluGradient g = swiglu_gradient(static_cast<float>(dh[i]), gate, up, 0.75f);
+    expected_h.push_back(swiglu_element<Scalar>(gate, up, 0.75f));
+    const auto g = swiglu_gradient<Scalar>(static_cast<float>(dh[i]), gate, up, 0.75f);
     expected_gate.push_back(g.d_gate);
     expected_up.push_back(g.d_up);
   }

@@ -12,6 +12,7 @@
 #include "core/dtype.h"
 #include "core/ops/cpu/isa.h"
 #include "core/ops/math/activation.h"
+#include "core/ops/math/scalar.h"
 
 #pragma GCC diagnostic ignored "-Wpsabi"
 #pragma GCC diagnostic ignored "-Wignored-attributes"
@@ -148,7 +149,7 @@ TEST(Vec, ExpAndSigmoidAtTheEnds) {
     EXPECT_NEAR(y[14], 1 / (1 + std::exp(-1.0)), 1e-7);
     for (int i = 0; i < 16 && vec.fused; ++i) {
       if (std::isnan(x[i])) continue;
-      EXPECT_EQ(bits_of(y[i]), bits_of(sigmoid_f32(x[i]))) << vec.name;
+      EXPECT_EQ(bits_of(y[i]), bits_of(sigmoid<Scalar>(x[i]))) << vec.name;
     }
   }
 }

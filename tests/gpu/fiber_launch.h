@@ -1,7 +1,7 @@
 // tests/gpu/fiber_launch.h: runs a CUDA kernel's own source on the CPU. Every thread of a block is
 // a fiber, and blocks run one after another. It has thread and block indices, static shared memory,
-// __syncthreads, __syncwarp and warp shuffles: what plain kernels use. It has no clusters, and
-// tensor cores and TMA only with ptx_cpu.h.
+// __syncthreads, __syncwarp, warp shuffles, ballots and atomicAdd of int: what plain kernels use.
+// It has no clusters, and tensor cores and TMA only with ptx_cpu.h.
 //
 // Fibers change only where they wait, and take turns in an order that differs with the seed: a
 // missing __syncthreads shows in some order, and a barrier that not all threads reach is an error.
@@ -218,7 +218,20 @@ inline void run(const Shape& shape, unsigned seed, std::function<void()> kernel)
   launch() = nullptr;
 }
 
+inline unsigned next_seed() {
+  static unsigned seed = 0;
+  return ++seed;
+}
+
 }  // namespace strait::cuda::fiber
+
+// What core/ops/cuda/kernels/launch.cuh launches; every launch in an order of its own.
+#define STRAIT_LAUNCH(kernel, blocks, threads, stream, ...)                                       \
+  do {                                                                                            \
+    static_cast<void>(stream);                                                                    \
+    ::strait::cuda::fiber::run({dim3(blocks), dim3(threads)}, ::strait::cuda::fiber::next_seed(), \
+                               [&] { kernel(__VA_ARGS__); });                                     \
+  } while (0)
 
 #define threadIdx (::strait::cuda::fiber::self().index)
 #define blockIdx (::strait::cuda::fiber::self().block->index)
@@ -234,6 +247,20 @@ T __shfl_sync(unsigned, T value, int lane) {
 template <class T>
 T __shfl_xor_sync(unsigned, T value, int mask) {
   return ::strait::cuda::fiber::exchange(value, ::strait::cuda::fiber::lane() ^ mask);
+}
+inline unsigned __ballot_sync(unsigned, bool predicate) {
+  unsigned lanes = 0;
+  for (int lane = 0; lane < ::strait::cuda::fiber::warp_threads(); lane++) {
+    lanes |= ::strait::cuda::fiber::exchange(unsigned{predicate}, lane) << lane;
+  }
+  return lanes;
+}
+inline int __ffs(int bits) { return __builtin_ffs(bits); }
+inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
+inline int atomicAdd(int* to, int value) {  // fibers change only where they wait
+  const int before = *to;
+  *to += value;
+  return before;
 }
 template <class T>
 T __ldg(const T* pointer) {

@@ -2,9 +2,7 @@
 // definition that every device follows.
 #pragma once
 
-#include <cmath>
-
-#include "core/ops/math/host_device.h"
+#include "core/ops/math/formula.h"
 
 namespace strait {
 
@@ -20,14 +18,15 @@ struct AdamWFactors {
   float minus_step = 0;  // -lr / (1 - beta1^t)
 };
 
-STRAIT_HD inline void adamw_element(const AdamWFactors& k, float gradient, float& p, float& m,
-                                    float& v) {
-  const float g = gradient * k.gradient_scale;
-  p = p * k.decay;
-  m = fmaf(k.one_minus_beta1, g - m, m);
-  v = v * k.beta2 + k.one_minus_beta2 * g * g;
-  const float denominator = sqrtf(v) / k.sqrt_correction2 + k.eps;
-  p = p + k.minus_step * m / denominator;
+template <class N>
+STRAIT_FORMULA void adamw_element(const AdamWFactors& k, typename N::F gradient, typename N::F& p,
+                                  typename N::F& m, typename N::F& v) {
+  const typename N::F g = gradient * N::set(k.gradient_scale);
+  p = p * N::set(k.decay);
+  m = N::fma(N::set(k.one_minus_beta1), g - m, m);
+  v = v * N::set(k.beta2) + N::set(k.one_minus_beta2) * g * g;
+  const typename N::F denominator = N::sqrt(v) / N::set(k.sqrt_correction2) + N::set(k.eps);
+  p = p + N::set(k.minus_step) * m / denominator;
 }
 
 }  // namespace strait

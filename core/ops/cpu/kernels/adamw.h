@@ -3,6 +3,7 @@
 
 #include "core/ops/cpu/kernels/declare.h"
 #include "core/ops/cpu/rows.h"
+#include "core/ops/math/adamw.h"
 
 namespace strait::cpu {
 struct AdamWArrays {
@@ -12,12 +13,7 @@ struct AdamWArrays {
   float* copy_f32 = nullptr;            // may be null
   unsigned short* copy_bf16 = nullptr;  // may be null
 };
-// The members of strait::AdamWFactors in its order, for code without std headers.
-struct AdamWScalars {
-  float gradient_scale, decay, one_minus_beta1, beta2, one_minus_beta2, sqrt_correction2, eps,
-      minus_step;
-};
 }  // namespace strait::cpu
 
-STRAIT_CPU_DECLARE(void adamw(const AdamWScalars& k, const AdamWArrays& arrays, long begin,
+STRAIT_CPU_DECLARE(void adamw(const AdamWFactors& k, const AdamWArrays& arrays, long begin,
                               long end))

@@ -3,6 +3,7 @@
 
 #include "core/ops/cpu/kernels/declare.h"
 #include "core/ops/cpu/rows.h"
+#include "core/ops/math/rms_norm.h"
 
 namespace strait::cpu {
 struct RmsNormGradient {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/ops/cpu/kernels/declare.h"
+#include "core/ops/math/rope.h"
 
 namespace strait::cpu {
 struct RopeKernelArgs {

@@ -3,6 +3,7 @@
 
 #include "core/ops/cpu/kernels/declare.h"
 #include "core/ops/cpu/rows.h"
+#include "core/ops/math/activation.h"
 
 // weight may be null. gate_up has 2 * cols columns, h has cols.
 STRAIT_CPU_DECLARE(void swiglu(Rows gate_up, const float* weight, Rows h, long cols, long begin,

@@ -12,6 +12,7 @@
 #include "parallel/comm/local.h"
 #include "parallel/comm/mpi.h"
 #include "parallel/comm/self.h"
+#include "parallel/program/execute.h"
 
 namespace strait {
 namespace {
@@ -58,8 +59,8 @@ int run_under_mpirun(int ranks_per_node, const std::function<int(Comm&, Watch*)>
   } catch (const std::exception& error) {
     // Of several ranks that fail with the same text, as at a commit, one prints it.
     const std::string text = message_of(error);
-    const bool of_all = dynamic_cast<const NumericsError*>(&error) != nullptr;
-    const std::string place = watch && !of_all ? watch->place() : "";
+    const bool of_task = dynamic_cast<const ThrownByTask*>(&error) != nullptr;
+    const std::string place = watch && of_task ? watch->place() : "";
     if (!watch || watch->abandon(text)) print_error(place + text);
     end_process(exit_code_of(error));
   }

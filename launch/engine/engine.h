@@ -160,12 +160,10 @@ class Engine {
   std::vector<float>& selection_bias() { return bias_; }  // [MoE layers, E]
   int64_t committed_steps() const { return committed_steps_; }
   void set_committed_steps(int64_t steps) { committed_steps_ = steps; }
-  const ExecutionTimes& last_times() const { return times_; }
   // With a communication thread: when each task of the programs run from now on ran.
   void record_spans(bool on) { records_spans_ = on; }
   const Program& last_program() const { return *last_program_; }
   const std::vector<TaskSpan>& last_spans() const { return spans_; }  // of last_program()
-  const StepShape& step_shape() const { return step_shape_; }
 
  private:
   struct Layer;

@@ -19,7 +19,6 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "core/nn/layer.h"
@@ -101,7 +100,6 @@ class ExpertExchange {
   void count_floor(DType dtype);
   ExpertBatch batch_of(std::shared_ptr<Value> rows);
   OperationPtr agree_on_sending_again();
-  const RowPlan& plan() const { return path_ ? path_->plan() : plan_; }
 
   ExchangeSettings settings_;
   int num_ranks_ = 1;

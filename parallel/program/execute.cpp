@@ -19,6 +19,12 @@ int64_t nanoseconds_of(Clock::time_point time) {
   return std::chrono::nanoseconds(time.time_since_epoch()).count();
 }
 
+template <class Failure>
+class OfTask : public Failure, public ThrownByTask {
+ public:
+  using Failure::Failure;
+};
+
 // While an exception is handled: throws it again with the task behind its text. A NumericsError,
 // which all ranks throw alike and which names its step, stays as it is, and so does what is no
 // Error.
@@ -29,13 +35,13 @@ int64_t nanoseconds_of(Clock::time_point time) {
   try {
     throw;
   } catch (const RecipeError& error) {
-    throw RecipeError(text(error));
+    throw OfTask<RecipeError>(text(error));
   } catch (const DataError& error) {
-    throw DataError(text(error));
+    throw OfTask<DataError>(text(error));
   } catch (const CommError& error) {
-    throw CommError(text(error));
+    throw OfTask<CommError>(text(error));
   } catch (const InternalError& error) {
-    throw InternalError(text(error));
+    throw OfTask<InternalError>(text(error));
   }
 }
 

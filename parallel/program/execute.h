@@ -38,8 +38,14 @@ struct ExecuteOptions {
   bool overlap = true;  // false: each task waits for the one before it in the list; to compare with
 };
 
-// Runs the program once. Returns when every task is done; throws the first exception of any, with
-// the task that threw it in its text, after which the Comm is failed for good.
+// What an exception also is that a task of this rank has thrown.
+class ThrownByTask {
+ public:
+  virtual ~ThrownByTask() = default;
+};
+
+// Runs the program once. Returns when every task is done; throws the first exception of any, a
+// ThrownByTask with the task in its text, after which the Comm is failed for good.
 ExecutionTimes execute(const Program& program, Comm& comm, const Bindings& bindings,
                        const ExecuteOptions& options = {});
 

@@ -131,10 +131,10 @@ TEST_F(BadInputMpi, KilledRank) {
     std::printf("the others had stopped after %.1f s\n", seconds.count());
     const std::vector<std::string> said = messages(run->output());
     ASSERT_EQ(said.size(), 1U) << run->output();
-    EXPECT_TRUE(std::regex_match(said[0],
-                                 std::regex("lost rank " + std::to_string(victim) +
-                                            " \\(.*\\) .*: its connection "
-                                            "closed; rank \\d \\(.*\\) was at step \\d+, task .*")))
+    EXPECT_TRUE(
+        std::regex_match(said[0], std::regex("lost rank " + std::to_string(victim) +
+                                             " \\(.*\\) .*: its connection "
+                                             "closed; rank \\d \\(.*\\) was at step \\d+, .*")))
         << said[0];
     Strait text({"eval", "--model", "runs/new", "--text", "text.txt"}, {.folder = lab_.folder()});
     EXPECT_EQ(text.code(), 0) << text.errors();

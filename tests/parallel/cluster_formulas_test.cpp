@@ -101,7 +101,7 @@ TEST(ClusterFormulas, TheTableIsWhole) {
       EXPECT_TRUE(field.sourced);
     }
   }
-  EXPECT_EQ(values.size(), 31u);
+  EXPECT_EQ(values.size(), 32u);
 }
 
 }  // namespace

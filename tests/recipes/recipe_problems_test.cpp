@@ -122,7 +122,7 @@ TEST(RecipeProblems, OutOfRange) {
        "x.yaml:23: parallel.pipeline: 0 positions is out of range (at least 1, at most 1024)"},
       {kWholeRecipe + "parallel: {schedule: gpipe}\n",
        "x.yaml:23: parallel.schedule: expected one of 1f1b, interleaved, zb1p, zbv, dualpipe, "
-       "dualpipev, file:PATH, got 'gpipe'"},
+       "dualpipev, file:PATH, auto, got 'gpipe'"},
       {kWholeRecipe + "optimizer: {name: sgd}\n",
        "x.yaml:23: optimizer.name: expected adamw, got 'sgd'"},
       {changed("steps: 100", "steps: 100\n  precision: fp16"),

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <regex>
 #include <string>
+#include <vector>
 
 namespace {
 
@@ -76,6 +77,19 @@ TEST_F(Netlab, ALayoutOverNodesTrainsAsOneRank) {
                  " --free-steps 0");
   EXPECT_EQ(ended.code, 0) << ended.output;
   EXPECT_NE(ended.output.find("all gates held"), std::string::npos) << ended.output;
+}
+
+// Two micro-batches: F0, (F1 & B0), B1. Half of the exchanges stand in the pair, at any speed.
+TEST_F(Netlab, TheOverlapBenchMeasuresATrainedStep) {
+  const Ended ended = run(OVERLAP " --strait " STRAIT_BINARY
+                                  " --nodes 2 --micro-batches 2 --steps 2 --runs 1 --ratios 1"
+                                  " --length 128 --width 128");
+  ASSERT_EQ(ended.code, 0) << ended.output;
+  const auto row = numbers_in(ended.output, R"(\s(\d+)\.\d%\s+(\d+)\.\d%\s+(\d+)%\n)");
+  ASSERT_EQ(row.size(), 3u) << "hidden in pairs, hidden in all, sent in pairs: " << ended.output;
+  EXPECT_LE(row[0], 100) << ended.output;
+  EXPECT_LE(row[1], 100) << ended.output;
+  EXPECT_NEAR(double(row[2]), 50, 5) << ended.output;
 }
 
 TEST_F(Netlab, TheProgramsExitCodeIsHandedOn) {

@@ -39,7 +39,7 @@ class Completion {
 
   Event event() const;
   void finish() { complete(nullptr); }
-  void fail(std::exception_ptr error) { complete(std::move(error)); }
+  void fail(const std::exception_ptr& error) { complete(error); }
 
  private:
   void complete(const std::exception_ptr& error);

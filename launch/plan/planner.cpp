@@ -80,9 +80,9 @@ struct Planner::Frame {
 Planner::Planner(Recipe recipe, Cluster cluster, PlanSettings settings)
     : recipe_(std::move(recipe)),
       cluster_(std::move(cluster)),
-      settings_(settings),
-      ranks_(settings.ranks > 0 ? settings.ranks : cluster_.ranks()),
-      precision_(settings.precision.value_or(precision_of(recipe_))) {
+      settings_(std::move(settings)),
+      ranks_(settings_.ranks > 0 ? settings_.ranks : cluster_.ranks()),
+      precision_(settings_.precision.value_or(precision_of(recipe_))) {
   recipe_.train.precision = name_of(precision_);
   if (precision_ == Precision::fp8 && cluster_.fp8_peak == 0)
     throw RecipeError("cluster '" + cluster_.name + "' has no FP8; plan with --precision bf16");
@@ -264,7 +264,7 @@ std::vector<std::vector<TaskCost>> Planner::costs_on(const Cluster& cluster, con
 SharedCores Planner::shared_cores(const Cluster& cluster, const PlanLayout& layout) const {
   return {.cores = cluster.machine_cores,
           .of_rank = cluster.cores,
-          .ranks_per_position = static_cast<double>(ranks_ / layout.pipeline)};
+          .ranks_per_position = static_cast<double>(ranks_) / static_cast<double>(layout.pipeline)};
 }
 
 PlannedStep Planner::plan(const PlanLayout& layout) {

@@ -102,7 +102,9 @@ struct Watch::State {
   int first_failed = -1;      // of asked: the rank that failed first for the same reason
   bool speaks = false;        // of lost: this rank is the one that prints
   bool said_goodbye = false;  // of the thread
-  Clock::duration stopped{};  // of the thread: the longest time it has not run
+  Clock::duration
+      stopped{};           // of the thread: for how long it did not run, where that was too long,
+  Clock::time_point woke;  // and when it went on
 
   bool hub() const { return comm.rank().value == 0; }
   std::string name(int rank) const {
@@ -283,7 +285,9 @@ bool Watch::State::look() {
       if (over()) return true;
     }
     std::string reason;
-    if (peer.link.closed() && stopped > settings.silence) {  // the peers have given this rank up
+    // Closed by peers that have given this rank up. Not so long after: where the whole machine
+    // stood still, nobody was given up, and a later loss is one.
+    if (peer.link.closed() && stopped.count() > 0 && Clock::now() - woke < settings.silence) {
       on_lost(comm.rank().value, own_place(),
               fmt::format("it was stopped for {:.1f} s",
                           std::chrono::duration<double>(stopped).count()));
@@ -323,7 +327,10 @@ void Watch::State::run() {
     // When this process itself was stopped for a while nobody else is to blame.
     if (now - last > 2 * settings.heartbeat + std::chrono::seconds(1))
       for (Peer& peer : peers) peer.heard += now - last;
-    stopped = std::max(stopped, now - last);
+    if (now - last > settings.silence) {
+      stopped = now - last;
+      woke = now;
+    }
     last = now;
     if (look()) break;
     if (now >= next_beat) {

@@ -11,18 +11,9 @@ namespace {
 using huggingface::ModelFolderReader;
 using test::error_of;
 using test::SavedModel;
+using test::text_of;
+using test::values_of;
 namespace fs = std::filesystem;
-
-std::string text_of(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-std::vector<float> values_of(const ModelFolderReader& folder, const std::string& name) {
-  std::vector<float> values(static_cast<size_t>(folder.tensors().at(name).numel()));
-  folder.read(name, 0, values);
-  return values;
-}
 
 TEST(Export, Fp32HoldsTheMasters) {
   const SavedModel saved;

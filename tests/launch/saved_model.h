@@ -12,6 +12,7 @@
 
 #include "core/errors.h"
 #include "data/huggingface/config_json.h"
+#include "data/huggingface/model_folder.h"
 #include "data/tokenizer/utf8.h"
 #include "launch/engine/engine_settings.h"
 #include "launch/trainer/state.h"
@@ -134,5 +135,18 @@ std::string error_of(const Work& work) {
 }
 
 #define EXPECT_SAYS(message, part) EXPECT_NE((message).find(part), std::string::npos) << (message)
+
+inline std::string text_of(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+// A whole tensor.
+inline std::vector<float> values_of(const huggingface::ModelFolderReader& folder,
+                                    const std::string& name) {
+  std::vector<float> values(static_cast<size_t>(folder.tensors().at(name).numel()));
+  folder.read(name, 0, values);
+  return values;
+}
 
 }  // namespace strait::test

@@ -20,21 +20,12 @@ using huggingface::SafetensorsWriter;
 using huggingface::TensorSpec;
 using test::error_of;
 using test::SavedModel;
+using test::text_of;
+using test::values_of;
 namespace fs = std::filesystem;
 
 // Of more than one block each way, the last ones not whole.
 const std::vector<std::string> kWide = {"model.hidden_size=160", "model.intermediate_size=300"};
-
-std::string text_of(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-std::vector<float> values_of(const ModelFolderReader& folder, const std::string& name) {
-  std::vector<float> values(static_cast<size_t>(folder.tensors().at(name).numel()));
-  folder.read(name, 0, values);
-  return values;
-}
 
 // What the quantiser that training uses makes of a matrix.
 std::vector<float> through_blocks(const std::vector<float>& values, int64_t rows, int64_t cols) {

@@ -59,23 +59,26 @@ __global__ void tree_kernel(SumOfSquares call, int64_t count) {
 // A matrix without gaps is one row.
 bool is_flat(const Rows& rows, int64_t cols) { return rows.stride == cols; }
 
+// One row where both matrices have no gaps.
+RowPair flattened(RowPair call) {
+  if (is_flat(call.x, call.cols) && is_flat(call.y, call.cols)) {
+    call.cols *= call.rows;
+    call.rows = 1;
+  }
+  return call;
+}
+
 }  // namespace
 
 void cast(const RowPair& call, cudaStream_t stream) {
-  RowPair flat = call;
-  if (is_flat(call.x, call.cols) && is_flat(call.y, call.cols)) {
-    flat.rows = 1, flat.cols = call.rows * call.cols;
-  }
+  const RowPair flat = flattened(call);
   const ChunkGrid grid(flat.rows, ceil_div(flat.cols, kChunk));
   if (grid.blocks == 0) return;
   STRAIT_LAUNCH(cast_kernel, grid.blocks, grid.threads, stream, flat, grid.blocks_per_row);
 }
 
 void add(const RowPair& call, cudaStream_t stream) {
-  RowPair flat = call;
-  if (is_flat(call.x, call.cols) && is_flat(call.y, call.cols)) {
-    flat.rows = 1, flat.cols = call.rows * call.cols;
-  }
+  const RowPair flat = flattened(call);
   const ChunkGrid grid(flat.rows, ceil_div(flat.cols, kChunk));
   if (grid.blocks == 0) return;
   STRAIT_LAUNCH(add_kernel, grid.blocks, grid.threads, stream, flat, grid.blocks_per_row);

@@ -1,92 +1,38 @@
-"""Compares Strait's FP8 with torch's: all codes, numbers by the ten million, and the published quantisers bit by bit.
+"""Compares Strait's FP8 with torch's: all codes, numbers by the ten million, and the published quantisers bit by bit;
+and its E5M6, of which there is no other, with exact fractions.
 
   cmake --build --preset release --target fp8_tool
-  python compare.py build/release/tests/core/fp8_tool [--millions 12] [--seed 1]
+  python compare.py build/release/tests/core/fp8_tool [--only e4m3,e5m6] [--millions 12] [--seed 1]
 
-Numbers: all magnitudes up to 464, where torch and Strait agree on what rounds to 448 (above, Strait saturates and older
-versions of torch give NaN), every halfway point with its neighbours, and denormals. Quantisers: scale = largest magnitude,
-at least 1e-4, / 448; code = x / scale, both true divisions, in tiles of 1 x 128 and 128 x 128. Exit code 1 if any differs.
+E4M3 (needs numpy and torch). Numbers: all magnitudes up to 464, where torch and Strait agree on what rounds to 448
+(above, Strait saturates and older versions of torch give NaN), every halfway point with its neighbours, and denormals.
+Quantisers: scale = largest magnitude, at least 1e-4, / 448; code = x / scale, both true divisions, in tiles of 1 x 128
+and 128 x 128.
+
+E5M6 (needs nothing). Numbers: as many, of all FP32 bit patterns and of the format's range, every code, every halfway
+point with its neighbours, NaN and infinities. Quantiser: scale = the least power of two, from 2^-126 on, that is no
+smaller than largest magnitude / 129,024; code = x / scale, nearest, ties to even.
+
+Exit code 1 if any differs.
 """
 
 import argparse
-import subprocess
 import sys
-
-import numpy
-import torch
-
-
-def run(tool, *arguments, data=b""):
-    done = subprocess.run([tool, *map(str, arguments)], input=data, stdout=subprocess.PIPE, check=True)
-    return done.stdout
-
-
-def edges():
-    codes = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn).float()
-    finite = numpy.sort(codes[torch.isfinite(codes)].numpy().astype(numpy.float32))
-    half = ((finite[1:].astype(numpy.float64) + finite[:-1]) / 2).astype(numpy.float32)
-    near = [numpy.nextafter(x, numpy.float32(y)) for x in (finite, half) for y in (-1000, 1000)]
-    tiny = numpy.float32(2.0) ** numpy.arange(-149, -5, dtype=numpy.float32)
-    all_edges = numpy.concatenate([finite, half, *near, tiny, -tiny, numpy.float32([0.0, -0.0, 464.0, -464.0])])
-    return all_edges[numpy.abs(all_edges) <= 464]
-
-
-def numbers(millions, random):
-    count = millions * 1_000_000 // 3
-    bits = random.integers(0, 2**32, count, dtype=numpy.uint32).view(numpy.float32)
-    spread = numpy.exp2(random.uniform(-12, 9, count)).astype(numpy.float32) * random.choice([-1, 1], count)
-    values = numpy.concatenate(
-        [edges(), bits, spread.astype(numpy.float32), random.normal(0, 60, count).astype(numpy.float32)]
-    )
-    return values[numpy.abs(values) <= 464]  # NaN leaves too
-
-
-def published(x, rows_of_tile, least):
-    """Codes and scales, tile by tile, as DeepSeek's act_quant and weight quantisers define them."""
-    rows, cols = x.shape
-    padded = torch.zeros(-(-rows // rows_of_tile) * rows_of_tile, -(-cols // 128) * 128)
-    padded[:rows, :cols] = x
-    tiles = padded.view(padded.shape[0] // rows_of_tile, rows_of_tile, padded.shape[1] // 128, 128)
-    scales = tiles.abs().amax(dim=(1, 3)).clamp(least) / 448.0
-    if least == 0:
-        scales[scales == 0] = 1
-    codes = (tiles / scales[:, None, :, None]).to(torch.float8_e4m3fn).view(torch.uint8)
-    return codes.reshape(padded.shape)[:rows, :cols].numpy(), scales.numpy()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tool")
+    parser.add_argument("--only", default="e4m3,e5m6")
     parser.add_argument("--millions", type=int, default=12)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    random = numpy.random.default_rng(options.seed)
+    names = options.only.split(",")
+    if unknown := [name for name in names if name not in ("e4m3", "e5m6")]:
+        parser.error(f"--only: '{unknown[0]}' is neither e4m3 nor e5m6")
     differ = 0
-
-    ours = numpy.frombuffer(run(options.tool, "decode"), numpy.float32)
-    theirs = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn).float().numpy()
-    differ += int((~((ours == theirs) | (numpy.isnan(ours) & numpy.isnan(theirs)))).sum())
-    print(f"256 codes: {differ} differ")
-
-    values = numbers(options.millions, random)
-    ours = numpy.frombuffer(run(options.tool, "encode", data=values.tobytes()), numpy.uint8)
-    theirs = torch.from_numpy(values).to(torch.float8_e4m3fn).view(torch.uint8).numpy()
-    wrong = int((ours != theirs).sum())
-    print(f"{len(values):,} numbers: {wrong} differ")
-    differ += wrong
-
-    for rows, cols in ((512, 1024), (130, 200), (1, 7168), (257, 129)):
-        x = torch.randn(rows, cols, generator=torch.Generator().manual_seed(rows)) * torch.exp(3 * torch.randn(rows, 1))
-        x[rows // 2] = 0
-        for name, rows_of_tile in (("rows", 1), ("blocks", 128)):
-            for least in (1e-4, 0.0):
-                data = run(options.tool, name, rows, cols, least, data=x.numpy().tobytes())
-                codes = numpy.frombuffer(data[:rows * cols], numpy.uint8).reshape(rows, cols)
-                scales = numpy.frombuffer(data[rows * cols:], numpy.float32)
-                want_codes, want_scales = published(x, rows_of_tile, least)
-                wrong = int((codes != want_codes).sum() + (scales != want_scales.reshape(-1)).sum())
-                print(f"{name} of {rows} x {cols}, least {least}: {wrong} codes and scales differ")
-                differ += wrong
+    for name in names:
+        differ += __import__(name).check(options.tool, options.millions, options.seed)
     return 1 if differ else 0
 
 

@@ -13,7 +13,7 @@
 //   1.875 * 1.875 = 3.5 has exponent 0; both cuts are towards zero       MMA-Sim, arXiv 2511.10909,
 //                                         which found random WGMMAs on an H100 to equal that
 // The step to FP32 ("promotion", below) is the report's remedy, section 3.3.2.
-// Strait has not compared the model with a GPU.
+// Strait has not compared the model with a GPU, but with MMA-Sim (tests/oracle/fp8/compare.py).
 #pragma once
 
 #include <cmath>

@@ -1,12 +1,12 @@
 // For compare.py: FP8 by Strait. Little-endian FP32 on stdin, results on stdout.
 //   fp8_tool encode                        codes, one byte each
 //   fp8_tool decode                        FP32 of all 256 codes; reads nothing
-//   fp8_tool rows|blocks ROWS COLS LEAST   codes [ROWS, COLS], then FP32 scales [ROWS or tiles,
-//   tiles]
+//   fp8_tool rows|blocks ROWS COLS LEAST   codes [ROWS, COLS], then scales [ROWS or tiles, tiles]
 //   fp8_tool encode-e5m6                   E5M6 codes, two bytes each
 //   fp8_tool decode-e5m6                   FP32 of all 4,096 codes; reads nothing
-//   fp8_tool e5m6 ROWS COLS                bytes [ROWS, 3 * ceil(COLS / 2)], then FP32 scales
-//   [ROWS, tiles]
+//   fp8_tool e5m6 ROWS COLS                bytes of E5m6Matrix, then scales [ROWS, tiles]
+//   fp8_tool accumulate                    sums of the accumulator's model; for each reads 32 E4M3
+//                                          numbers, 32 more, and what is in the accumulator
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "core/ops/math/accumulator.h"
 #include "core/ops/math/fp8.h"
 #include "core/ops/quantize.h"
 
@@ -71,6 +72,18 @@ void quantize_to_e5m6(int64_t rows, int64_t cols) {
   write_scales(q.scales, ScaleLayout::rows_1x128, rows, cols);
 }
 
+void accumulate() {
+  const std::vector<float> given = read_all();
+  std::vector<float> sums;
+  for (size_t i = 0; i + 2 * kProductsPerSum < given.size(); i += 2 * kProductsPerSum + 1) {
+    uint8_t codes[2 * kProductsPerSum];
+    for (size_t k = 0; k < 2 * kProductsPerSum; ++k) codes[k] = to_e4m3(given[i + k]);
+    sums.push_back(model_accumulate({}, codes, codes + kProductsPerSum, kProductsPerSum,
+                                    given[i + 2 * kProductsPerSum]));
+  }
+  write_all(sums);
+}
+
 int run(const std::vector<std::string>& words) {
   if (words == std::vector<std::string>{"encode"}) {
     std::vector<uint8_t> codes;
@@ -89,6 +102,8 @@ int run(const std::vector<std::string>& words) {
     std::vector<float> values;
     for (uint32_t code = 0; code < 2 * E5m6::kSign; ++code) values.push_back(E5m6::decode(code));
     write_all(values);
+  } else if (words == std::vector<std::string>{"accumulate"}) {
+    accumulate();
   } else if (words.size() == 3 && words[0] == "e5m6") {
     quantize_to_e5m6(std::stoll(words[1]), std::stoll(words[2]));
   } else if (words.size() == 4) {

@@ -74,7 +74,7 @@ float oracle(AccumulatorModel model, const Codes& a, const Codes& b, float accum
   if (fault == Fault::register_bit_more) ++model.register_bits;
   if (fault == Fault::fp32_register) model.register_bits = 23;
   std::vector<Whole> addends;
-  int largest = -kPoint;
+  int largest = -40;  // below what occurs here
   const auto exponent_of = [&](double factor) {
     return fault == Fault::no_denormals ? std::ilogb(factor) : std::max(std::ilogb(factor), -6);
   };

@@ -7,7 +7,8 @@
 
 namespace strait {
 
-enum class DType : uint8_t { f32, bf16, i32, i64, u16, u8 };
+// e4m3 names what a product multiplies; tensors of such codes are u8.
+enum class DType : uint8_t { f32, bf16, i32, i64, u16, u8, e4m3 };
 
 constexpr size_t size_of(DType dtype) {
   switch (dtype) {
@@ -20,6 +21,7 @@ constexpr size_t size_of(DType dtype) {
     case DType::i64:
       return 8;
     case DType::u8:
+    case DType::e4m3:
       return 1;
   }
   return 0;

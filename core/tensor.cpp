@@ -26,7 +26,7 @@ std::string Shape::str() const {
 }
 
 const char* name_of(DType dtype) {
-  static constexpr const char* kNames[] = {"f32", "bf16", "i32", "i64", "u16", "u8"};
+  static constexpr const char* kNames[] = {"f32", "bf16", "i32", "i64", "u16", "u8", "e4m3"};
   return kNames[static_cast<int>(dtype)];
 }
 

@@ -9,6 +9,7 @@
 #include "core/nn/model_rules.h"
 #include "optim/learning_rate.h"
 #include "recipes/cluster.h"
+#include "recipes/formats.h"
 #include "recipes/rules.h"
 
 namespace strait {
@@ -26,6 +27,37 @@ void check_balance(const Recipe& recipe, Rules& rules) {
                 "balance.bias_update_speed",
                 "{} must be 0: only topk_method noaux_tc has a selection bias, the model's is {}",
                 recipe.balance.bias_update_speed, model.topk_method);
+}
+
+// What NVIDIA's and Strait's own FP8 products ask of a matrix: rows of whole 16-byte words.
+constexpr int64_t kFp8Multiple = 16;
+
+void check_formats(const Recipe& recipe, Rules& rules) {
+  const FormatSettings& f = recipe.formats;
+  for (const auto& [key, role] : {std::pair{"formats.attention", f.attention},
+                                  {"formats.mlp", f.mlp},
+                                  {"formats.experts", f.experts},
+                                  {"formats.caches", f.caches},
+                                  {"parallel.dispatch_wire", recipe.parallel.dispatch_wire}})
+    rules.require(role == "auto" || recipe.train.precision != "fp32", key,
+                  "{} needs train.precision bf16 or fp8, it is fp32", role);
+  rules.require(!dispatches_fp8(recipe) || recipe.model.hidden_size % 4 == 0,
+                "parallel.dispatch_wire", "fp8: hidden_size {} is not a multiple of 4",
+                recipe.model.hidden_size);
+  if (!broken_rules(recipe.model).empty()) return;
+  const Model model = build_model(
+      recipe.model, {0, std::min<int64_t>(1, recipe.model.n_routed_experts)}, formats_of(recipe));
+  for (const auto& parameter : model.parameters) {
+    if (parameter->operands != DType::e4m3) continue;
+    const int64_t in = parameter->num_cols(), out = parameter->shape[parameter->shape.rank() - 2];
+    if (in % kFp8Multiple == 0 && out % kFp8Multiple == 0) continue;
+    rules.require(
+        false, "train.precision",
+        "fp8: {} is {} x {}; both must be multiples of {} (bf16 has no such rule, section "
+        "formats sets single roles)",
+        parameter->name, out, in, kFp8Multiple);
+    return;
+  }
 }
 
 void check_stages(const Recipe& recipe, Rules& rules) {
@@ -167,6 +199,7 @@ void check_recipe(const Recipe& recipe, Problems& problems) {
   Rules rules(recipe, problems);
   check_model(recipe, rules);
   check_balance(recipe, rules);
+  check_formats(recipe, rules);
   check_schedule(recipe, rules);
   check_run(recipe, rules);
   check_batch_ramp(recipe, rules);

@@ -122,12 +122,6 @@ void check_stages_and_schedule(const Recipe& recipe, int64_t microbatches, Probl
   }
 }
 
-// What plans know and training does not.
-void check_trainable(const Recipe& recipe, Rules& rules) {
-  rules.require(recipe.train.precision != "fp8", "train.precision",
-                "fp8 can be planned and drawn, not trained yet: strait plan; bf16 trains");
-}
-
 void check_ranks(const Recipe& recipe, int64_t world_size, Problems& problems) {
   STRAIT_CHECK(world_size >= 1, fmt::format("a world of {} ranks", world_size));
   Rules rules(recipe, problems);
@@ -179,7 +173,6 @@ void check_plan_layout(const Recipe& recipe, int64_t world_size) {
 void check_layout(const Recipe& recipe, int64_t world_size) {
   Problems problems;
   Rules rules(recipe, problems);
-  check_trainable(recipe, rules);
   if (problems.empty()) check_ranks(recipe, world_size, problems);
   throw_if_any(problems);
 }

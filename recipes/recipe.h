@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/nn/format_settings.h"
 #include "core/nn/model_settings.h"
 #include "core/settings.h"
 #include "data/data_settings.h"
@@ -24,6 +25,7 @@ struct Recipe {
   OptimizerSettings optimizer;
   ScheduleSettings schedule;
   TrainSettings train;
+  FormatSettings formats;
   DataSettings data;
   ParallelSettings parallel;
   RunSettings run;

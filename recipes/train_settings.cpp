@@ -67,8 +67,9 @@ const SettingsTable& table_of(const TrainSettings*) {
        .choices = {"fp32", "bf16", "fp8"},
        .doc =
            "Of activations and of the weights that multiply them. Master weights, gradients and "
-           "sums are FP32 in all of them. fp8: GEMM operands and dispatched rows, the rest BF16; "
-           "plans only, yet."},
+           "sums are FP32 in all of them. fp8: what linear layers multiply and what waits for the "
+           "backward pass; embedding, head, router, norms and attention itself stay BF16 or FP32. "
+           "Section formats sets single roles."},
       {.name = "recompute",
        .value = value_of<&T::recompute>,
        .choices = {"norms", "mla_up", "swiglu"},

@@ -107,6 +107,7 @@ Var attention(Segment& segment, const AttentionShape& shape, const Var& q, const
   Tensor lse = ctx.empty({shape.num_tokens(), shape.num_heads}, DType::f32, Purpose::activations);
   attention(ctx, shape, q.get(), kv.get(), k_rope.get(), o, lse);
   Var y = segment.result(o, dtype);
+  keep_compact(segment, y, Kept::e5m6, Purpose::activations);
   segment.on_backward([&ctx, shape, q, kv, k_rope, out = y.value, lse, do_slot = y.gradient] {
     const Tensor d_o = do_slot->take();
     const auto like = [&](const Tensor& tensor) {
@@ -122,9 +123,34 @@ Var attention(Segment& segment, const AttentionShape& shape, const Var& q, const
   return y;
 }
 
+void keep_compact(Segment& segment, const Var& value, Kept format, Purpose purpose) {
+  if (!segment.training() || !segment.recompute().compact || value.value->has_recipe()) return;
+  Context& ctx = segment.ctx();
+  const Tensor& x = value.get();
+  const auto decode_into = [&ctx, rows = x.rows(), cols = x.cols(), dtype = x.dtype(),
+                            purpose](const auto& decode) {
+    Tensor again = ctx.empty({rows, cols}, dtype, purpose);
+    decode(again);
+    return again;
+  };
+  if (format == Kept::fp8) {
+    const Fp8Matrix codes = fp8_rows_of(ctx, x, kActivationScales, purpose);
+    segment.may_recompute(value, true, [&ctx, codes, decode_into] {
+      return decode_into([&](Tensor& again) { dequantize(ctx, codes, again); });
+    });
+  } else {
+    E5m6Matrix codes = empty_e5m6(ctx, x.rows(), x.cols(), purpose);
+    quantize_e5m6(ctx, x, codes);
+    segment.may_recompute(value, true, [&ctx, codes, decode_into] {
+      return decode_into([&](Tensor& again) { dequantize_e5m6(ctx, codes, again); });
+    });
+  }
+}
+
 Var swiglu(Segment& segment, const Var& gate_up, const Var* row_weights) {
   Context& ctx = segment.ctx();
   const Purpose purpose = row_weights == nullptr ? Purpose::activations : Purpose::routed;
+  keep_compact(segment, gate_up, Kept::fp8, purpose);
   const Var weights = row_weights == nullptr ? Var{} : *row_weights;
   const auto run = [&ctx, purpose, value = gate_up.value, w = weights.value] {
     const Tensor& input = value->get();

@@ -4,6 +4,11 @@
 // Each function computes its result at once and, in training, records its backward. Activations
 // have the compute dtype of the run (FP32 or BF16); `out` says otherwise. Gradients of weights are
 // added to Parameter::gradient.
+//
+// Linear layers multiply what Parameter::operands says, from FP32 (the router) to FP8. In FP8
+// activations and gradients are quantised in tiles of 1 x 128 for y and dx, and for dW in tiles of
+// 128 x 1: dy from itself; x from itself if backward makes it again, and else from its codes, which
+// are all that is kept of it. Source: DeepSeek-V3 report, sections 3.3.2 and 3.3.3.
 #pragma once
 
 #include <memory>
@@ -24,8 +29,6 @@ Var linear(Segment& segment, const Var& x, Parameter& weight, DType out);
 Var linear_recomputed(Segment& segment, const Var& x, Parameter& weight, DType out, bool wanted);
 // y = residual + x W^T in FP32.  residual [T, out] FP32.
 Var linear_add(Segment& segment, const Var& x, Parameter& weight, const Var& residual);
-// FP32 logits from FP32 copies of x and weight, whatever the compute dtype: for the router.
-Var linear_fp32(Segment& segment, const Var& x, Parameter& weight);
 
 // y = x / rms(x) * weight.  x [T, n] FP32 or compute dtype -> `out`.
 Var rms_norm(Segment& segment, const Var& x, Parameter& weight, double eps, DType out);
@@ -43,6 +46,11 @@ Var rope_in_place(Segment& segment, const Var& x, const RopeLayout& layout,
 // MLA's causal attention; see core/ops/attention.h for the shapes.
 Var attention(Segment& segment, const AttentionShape& shape, const Var& q, const Var& kv,
               const Var& k_rope);
+
+// Keeps `value` in a smaller format from the end of forward on, if Recompute::compact: as FP8 in
+// tiles of 1 x 128, or E5M6. What backward reads is that.
+enum class Kept : uint8_t { fp8, e5m6 };
+void keep_compact(Segment& segment, const Var& value, Kept format, Purpose purpose);
 
 // silu(gate) * up, times a weight per row if given.  gate_up [R, 2F], row_weights [R] FP32 -> [R,
 // F].

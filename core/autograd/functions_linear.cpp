@@ -6,40 +6,133 @@
 namespace strait {
 namespace {
 
-// dx (+)= dy W through `product(dx, accumulate)`. The GEMM accumulates in FP32 only, so a BF16
-// gradient that has another part already gets this one by an addition.
-template <class Product>
-void add_input_gradient(Context& ctx, Gradient& gradient, Shape shape, const Product& product) {
+// A layer's weight, and which rows each expert has if it is a stack of them.
+struct Layer {
+  Parameter* weight;
+  Offsets offsets;  // null: a plain weight
+
+  bool fp8() const { return weight->operands == DType::e4m3; }
+  int64_t in() const { return weight->num_cols(); }
+  int64_t out() const { return weight->shape[weight->shape.rank() - 2]; }
+  Purpose purpose() const { return offsets ? Purpose::routed : Purpose::activations; }
+};
+
+// `value` as a product with this layer's weight reads it in forward.
+GemmOperand operand_of(Context& ctx, const Layer& layer, Value& value) {
+  if (layer.fp8()) return *value.fp8_rows(ctx, layer.purpose());
+  const Tensor& x = value.get();
+  if (layer.weight->operands != DType::f32 || x.dtype() == DType::f32) return x;
+  Tensor wide = ctx.empty(x.shape(), DType::f32, Purpose::workspace);
+  cast(ctx, x, wide);
+  return wide;
+}
+
+// What the weight's gradient needs of x: the value, where backward can make it again, and else its
+// FP8 codes if that is what the products read.
+class SavedInput {
+ public:
+  SavedInput(Context& ctx, const Layer& layer, const Var& x) {
+    if (layer.fp8() && !x.value->has_recipe())
+      rows_ = x.value->fp8_rows(ctx, layer.purpose());
+    else
+      value_ = x.value;
+  }
+  GemmOperand operand(Context& ctx, const Layer& layer) const {
+    return operand_of(ctx, layer, *value_);
+  }
+  // Tiles of 128 x 1. Of codes the numbers they stand for are quantised again.
+  std::shared_ptr<const Fp8Matrix> columns(Context& ctx, const Layer& layer,
+                                           std::span<const int64_t> offsets) const {
+    if (value_) return value_->fp8_columns(ctx, offsets, layer.purpose());
+    auto columns = std::make_shared<Fp8Matrix>(
+        empty_fp8_columns(ctx, rows_->codes_RC.rows(), layer.in(),
+                          static_cast<int64_t>(offsets.size()) - 1, layer.purpose()));
+    requantize_columns(ctx, *rows_, offsets, kActivationScales, *columns);
+    return columns;
+  }
+
+ private:
+  std::shared_ptr<Value> value_;
+  std::shared_ptr<const Fp8Matrix> rows_;
+};
+
+void forward(Context& ctx, const Layer& layer, const GemmOperand& x, const Tensor& y,
+             Accumulate accumulate = Accumulate::no) {
+  if (layer.offsets)
+    grouped_linear(ctx, x, *layer.offsets, layer.weight->packed, y, accumulate);
+  else
+    linear(ctx, x, layer.weight->packed, y, accumulate);
+}
+
+void input_gradient(Context& ctx, const Layer& layer, const GemmOperand& dy, const Tensor& dx,
+                    Accumulate accumulate) {
+  const PackedWeight& packed = layer.weight->packed;
+  if (layer.offsets)
+    grouped_linear_input_gradient(ctx, dy, *layer.offsets, packed, dx, accumulate);
+  else
+    linear_input_gradient(ctx, dy, packed, dx, accumulate);
+}
+
+void weight_gradient(Context& ctx, const Layer& layer, const GemmOperand& dy,
+                     const GemmOperand& x) {
+  const Tensor& dw = layer.weight->gradient;
+  if (layer.offsets)
+    grouped_linear_weight_gradient(ctx, dy, x, *layer.offsets, dw, Accumulate::yes);
+  else
+    linear_weight_gradient(ctx, dy, x, dw, Accumulate::yes);
+}
+
+// dx (+)= dy W. The GEMM accumulates in FP32 only, so a BF16 gradient that has another part already
+// gets this one by an addition.
+void add_input_gradient(Context& ctx, const Layer& layer, const GemmOperand& dy,
+                        Gradient& gradient) {
+  const Shape shape{dy.values.rows(), layer.in()};
   bool fresh = false;
   const Tensor dx = gradient.accumulator(ctx, shape, fresh);
-  if (fresh || dx.dtype() == DType::f32) {
-    product(dx, fresh ? Accumulate::no : Accumulate::yes);
-    return;
-  }
+  if (fresh || dx.dtype() == DType::f32)
+    return input_gradient(ctx, layer, dy, dx, fresh ? Accumulate::no : Accumulate::yes);
   const Tensor part = ctx.empty(shape, dx.dtype(), Purpose::workspace);
-  product(part, Accumulate::no);
+  input_gradient(ctx, layer, dy, part, Accumulate::no);
   gradient.add(ctx, part);
 }
 
-void record_linear(Segment& segment, const Var& x, Parameter& weight, const Var& y) {
+GemmOperand gradient_operand(Context& ctx, const Layer& layer, const Tensor& dy) {
+  if (!layer.fp8()) return dy;
+  return fp8_rows_of(ctx, dy, kGradientScales, Purpose::workspace);
+}
+
+// In FP8 what waits for the weight's gradient is its two operands in tiles of 128 x 1.
+void record_weight_gradient(Segment& segment, const Layer& layer, const Tensor& dy,
+                            const SavedInput& x) {
+  Context& ctx = segment.ctx();
+  if (!layer.fp8())
+    return segment.on_weights(
+        [&ctx, layer, dy, x] { weight_gradient(ctx, layer, dy, x.operand(ctx, layer)); });
+  const std::vector<int64_t> all = {0, dy.rows()};
+  const std::vector<int64_t>& offsets = layer.offsets ? *layer.offsets : all;
+  segment.on_weights([&ctx, layer,
+                      dy = fp8_columns_of(ctx, dy, offsets, kGradientScales, layer.purpose()),
+                      x = x.columns(ctx, layer, offsets)] { weight_gradient(ctx, layer, dy, *x); });
+}
+
+// y = x W^T (+ residual), with its backward.
+void record(Segment& segment, const Layer& layer, const Var& x, const Var& y,
+            std::shared_ptr<Gradient> residual = nullptr) {
   if (!segment.training()) return;
-  segment.on_backward([&segment, &weight, x, dy_slot = y.gradient] {
+  segment.on_backward([&segment, layer, into = x.gradient, residual, dy_slot = y.gradient,
+                       saved = SavedInput(segment.ctx(), layer, x)] {
     Context& ctx = segment.ctx();
     const Tensor dy = dy_slot->take();
-    if (x.gradient)
-      add_input_gradient(ctx, *x.gradient, {dy.rows(), weight.num_cols()},
-                         [&](const Tensor& dx, Accumulate accumulate) {
-                           linear_input_gradient(ctx, dy, weight.packed, dx, accumulate);
-                         });
-    segment.on_weights([&ctx, &weight, dy, value = x.value] {
-      linear_weight_gradient(ctx, dy, value->get(), weight.gradient, Accumulate::yes);
-    });
+    if (into) add_input_gradient(ctx, layer, gradient_operand(ctx, layer, dy), *into);
+    if (residual) residual->add(ctx, dy);
+    record_weight_gradient(segment, layer, dy, saved);
   });
 }
 
-Tensor run_linear(Context& ctx, const Tensor& x, const Parameter& weight, DType out) {
-  Tensor y = ctx.empty({x.rows(), weight.num_rows()}, out, Purpose::activations);
-  linear(ctx, x, weight.packed, y);
+Tensor run(Context& ctx, const Layer& layer, Value& x, DType out) {
+  const GemmOperand operand = operand_of(ctx, layer, x);
+  Tensor y = ctx.empty({operand.values.rows(), layer.out()}, out, layer.purpose());
+  forward(ctx, layer, operand, y);
   return y;
 }
 
@@ -51,78 +144,31 @@ Var linear(Segment& segment, const Var& x, Parameter& weight, DType out) {
 
 Var linear_recomputed(Segment& segment, const Var& x, Parameter& weight, DType out, bool wanted) {
   Context& ctx = segment.ctx();
-  Var y = segment.result(run_linear(ctx, x.get(), weight, out), out);
-  segment.may_recompute(y, wanted, [&ctx, &weight, out, value = x.value] {
-    return run_linear(ctx, value->get(), weight, out);
-  });
-  record_linear(segment, x, weight, y);
+  const Layer layer{&weight, nullptr};
+  Var y = segment.result(run(ctx, layer, *x.value, out), out);
+  segment.may_recompute(
+      y, wanted, [&ctx, layer, out, value = x.value] { return run(ctx, layer, *value, out); });
+  record(segment, layer, x, y);
   return y;
 }
 
 Var linear_add(Segment& segment, const Var& x, Parameter& weight, const Var& residual) {
   Context& ctx = segment.ctx();
+  const Layer layer{&weight, nullptr};
   const Tensor& before = residual.get();
   Tensor sum = ctx.empty(before.shape(), DType::f32, Purpose::activations);
   cast(ctx, before, sum);
-  linear(ctx, x.get(), weight.packed, sum, Accumulate::yes);
+  forward(ctx, layer, operand_of(ctx, layer, *x.value), sum, Accumulate::yes);
   Var y = segment.result(sum, DType::f32);
-  segment.on_backward([&segment, &weight, x, into = residual.gradient, dy_slot = y.gradient] {
-    Context& ctx = segment.ctx();
-    const Tensor dy = dy_slot->take();
-    add_input_gradient(ctx, *x.gradient, {dy.rows(), weight.num_cols()},
-                       [&](const Tensor& dx, Accumulate accumulate) {
-                         linear_input_gradient(ctx, dy, weight.packed, dx, accumulate);
-                       });
-    into->add(ctx, dy);
-    segment.on_weights([&ctx, &weight, dy, value = x.value] {
-      linear_weight_gradient(ctx, dy, value->get(), weight.gradient, Accumulate::yes);
-    });
-  });
-  return y;
-}
-
-Var linear_fp32(Segment& segment, const Var& x, Parameter& weight) {
-  if (x.get().dtype() == DType::f32) return linear(segment, x, weight, DType::f32);
-  Context& ctx = segment.ctx();
-  const auto widen = [&ctx](const Tensor& narrow) {
-    Tensor wide = ctx.empty(narrow.shape(), DType::f32, Purpose::workspace);
-    cast(ctx, narrow, wide);
-    return wide;
-  };
-  Var y = segment.result(run_linear(ctx, widen(x.get()), weight, DType::f32), DType::f32);
-  segment.on_backward([&segment, &weight, x, widen, dy_slot = y.gradient] {
-    Context& ctx = segment.ctx();
-    const Tensor dy = dy_slot->take();
-    add_input_gradient(ctx, *x.gradient, {dy.rows(), weight.num_cols()},
-                       [&](const Tensor& dx, Accumulate accumulate) {
-                         linear_input_gradient(ctx, dy, weight.packed, dx, accumulate);
-                       });
-    segment.on_weights([&ctx, &weight, dy, widen, value = x.value] {
-      linear_weight_gradient(ctx, dy, widen(value->get()), weight.gradient, Accumulate::yes);
-    });
-  });
+  record(segment, layer, x, y, residual.gradient);
   return y;
 }
 
 Var grouped_linear(Segment& segment, const Var& x, Parameter& weight, const Offsets& offsets,
                    DType out) {
-  Context& ctx = segment.ctx();
-  const int64_t out_features = weight.shape[1], in_features = weight.shape[2];
-  Tensor result = ctx.empty({x.get().rows(), out_features}, out, Purpose::routed);
-  grouped_linear(ctx, x.get(), *offsets, weight.packed, result);
-  Var y = segment.result(result, out);
-  segment.on_backward([&segment, &weight, offsets, in_features, x, dy_slot = y.gradient] {
-    Context& ctx = segment.ctx();
-    const Tensor dy = dy_slot->take();
-    add_input_gradient(
-        ctx, *x.gradient, {dy.rows(), in_features}, [&](const Tensor& dx, Accumulate accumulate) {
-          grouped_linear_input_gradient(ctx, dy, *offsets, weight.packed, dx, accumulate);
-        });
-    segment.on_weights([&ctx, &weight, offsets, dy, value = x.value] {
-      grouped_linear_weight_gradient(ctx, dy, value->get(), *offsets, weight.gradient,
-                                     Accumulate::yes);
-    });
-  });
+  const Layer layer{&weight, offsets};
+  Var y = segment.result(run(segment.ctx(), layer, *x.value, out), out);
+  record(segment, layer, x, y);
   return y;
 }
 

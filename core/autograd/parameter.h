@@ -30,8 +30,9 @@ struct Part {
 struct Parameter {
   std::string name;  // of the whole, unique in the model
   std::vector<Part> parts{};
-  Shape shape;               // [out, in], [experts, out, in], or [size]
-  DType dtype = DType::f32;  // of `weight`
+  Shape shape;                  // [out, in], [experts, out, in], or [size]
+  DType dtype = DType::f32;     // of `weight`
+  DType operands = DType::f32;  // what its products multiply: `dtype`, or e4m3
   Role role = Role::linear;
   Replicas replicas = Replicas::data;
   bool decay = true;  // decoupled weight decay applies

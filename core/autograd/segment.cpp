@@ -10,6 +10,21 @@ const Tensor& Value::get() {
   return tensor_;
 }
 
+std::shared_ptr<const Fp8Matrix> Value::fp8_rows(Context& ctx, Purpose purpose) {
+  if (!rows_)
+    rows_ = std::make_shared<const Fp8Matrix>(fp8_rows_of(ctx, get(), kActivationScales, purpose));
+  return rows_;
+}
+
+std::shared_ptr<const Fp8Matrix> Value::fp8_columns(Context& ctx, std::span<const int64_t> offsets,
+                                                    Purpose purpose) {
+  if (auto columns = columns_.lock()) return columns;
+  auto columns = std::make_shared<const Fp8Matrix>(
+      fp8_columns_of(ctx, get(), offsets, kActivationScales, purpose));
+  columns_ = columns;
+  return columns;
+}
+
 // Others may hold what was added first (weight-gradient work, an exchange's buffer): then the sum
 // goes to a new tensor.
 void Gradient::make_own(Context& ctx) {

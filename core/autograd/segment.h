@@ -16,19 +16,22 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
 #include "core/context.h"
+#include "core/ops/quantize.h"
 #include "core/tensor.h"
 
 namespace strait {
 
-// Which values backward recomputes instead of keeping.
+// Which values backward recomputes instead of keeping, and whether it keeps others in fewer bits.
 struct Recompute {
   bool norms = true;
   bool mla_up = true;
   bool swiglu = true;
+  bool compact = false;  // SwiGLU's inputs in FP8, attention's output in E5M6
 };
 
 class Value {
@@ -39,11 +42,20 @@ class Value {
   void set_recipe(std::function<Tensor()> recipe) { recipe_ = std::move(recipe); }
   bool has_recipe() const { return recipe_ != nullptr; }
   void drop() {
-    if (recipe_) tensor_ = {};
+    if (!recipe_) return;
+    tensor_ = {};
+    rows_ = nullptr;
   }
+  // The tensor in FP8, made once for all the products that read it: in tiles of 1 x 128, kept as
+  // long as the tensor is; in tiles of 128 x 1 along each group's rows, kept by who asked for it.
+  std::shared_ptr<const Fp8Matrix> fp8_rows(Context& ctx, Purpose purpose);
+  std::shared_ptr<const Fp8Matrix> fp8_columns(Context& ctx, std::span<const int64_t> offsets,
+                                               Purpose purpose);
 
  private:
   Tensor tensor_;
+  std::shared_ptr<const Fp8Matrix> rows_;
+  std::weak_ptr<const Fp8Matrix> columns_;
   std::function<Tensor()> recipe_;
 };
 

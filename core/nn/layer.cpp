@@ -81,7 +81,7 @@ AttentionPhase attention_forward(const LayerContext& run, const LayerParameters&
   phase.x = rms_norm(segment, phase.residual, *layer.attention.mlp_norm, s.rms_norm_eps,
                      run.model->compute);
   if (layer.is_moe) {
-    const Var logits = linear_fp32(segment, phase.x, *layer.router);
+    const Var logits = linear(segment, phase.x, *layer.router, DType::f32);
     const BalanceLoss balance{.sequence_tokens = run.sequence_length,
                               .alpha = run.balance_alpha,
                               .gradient_scale = 1.0 / static_cast<double>(run.sequences_of_step)};
@@ -126,6 +126,7 @@ ExpertsPhase experts_forward(const LayerContext& run, const LayerParameters& lay
   Segment& segment = *phase.segment;
   phase.rows = segment.input(batch.rows);
   phase.pair_weights = segment.input(batch.pair_weights);
+  if (!batch.rows_are_x) keep_compact(segment, phase.rows, Kept::fp8, Purpose::routed);
   const Var pairs = gather_pairs(segment, phase.rows, batch.pairs);
   const Var gate_up =
       grouped_linear(segment, pairs, *layer.experts_gate_up, batch.offsets, compute);

@@ -66,7 +66,8 @@ Tensor mlp_input_gradient(MlpPhase& phase, const Tensor& d_y);  // gradient of x
 
 // What arrived for this rank's experts.
 struct ExpertBatch {
-  std::shared_ptr<Value> rows;  // [U, H], compute dtype; on one rank simply x
+  std::shared_ptr<Value> rows;  // [U, H], compute dtype
+  bool rows_are_x = false;      // of attention's phase, which others read, too
   Tensor pair_weights;          // [R] FP32
   Offsets offsets;              // [E_local + 1] of the pairs
   PairMapPtr pairs;

@@ -8,13 +8,18 @@ namespace {
 // Adds parameters to a model under the names of one layer.
 class Builder {
  public:
-  explicit Builder(Model& model) : model_(model), s_(model.settings) {}
+  Builder(Model& model, const ModelFormats& formats)
+      : model_(model), s_(model.settings), formats_(formats) {}
 
   Parameter* matrix(const std::string& name, int64_t out, int64_t in) {
+    return matrix(name, out, in, formats_.compute);
+  }
+  Parameter* matrix(const std::string& name, int64_t out, int64_t in, DType operands) {
     return add({.name = name,
                 .parts = {{name + ".weight", 0, out}},
                 .shape = {out, in},
                 .dtype = model_.compute,
+                .operands = operands,
                 .role = Role::linear});
   }
   Parameter* norm(const std::string& name, int64_t size) {
@@ -31,27 +36,32 @@ class Builder {
                                         {prefix + ".up_proj.weight", width, width}},
                               .shape = {2 * width, hidden},
                               .dtype = model_.compute,
+                              .operands = formats_.mlp,
                               .role = Role::linear});
-    return {.gate_up = gate_up, .down = matrix(prefix + ".down_proj", hidden, width)};
+    return {.gate_up = gate_up, .down = matrix(prefix + ".down_proj", hidden, width, formats_.mlp)};
   }
   AttentionParameters attention(const std::string& layer) {
+    const auto projection = [this](const std::string& name, int64_t out, int64_t in) {
+      return matrix(name, out, in, formats_.attention);
+    };
     const std::string prefix = layer + ".self_attn";
     const int64_t heads = s_.num_attention_heads, hidden = s_.hidden_size;
     const int64_t qk = s_.qk_nope_head_dim + s_.qk_rope_head_dim;
     AttentionParameters p;
     p.input_norm = norm(layer + ".input_layernorm", hidden);
     if (s_.q_lora_rank > 0) {
-      p.q_a = matrix(prefix + ".q_a_proj", s_.q_lora_rank, hidden);
+      p.q_a = projection(prefix + ".q_a_proj", s_.q_lora_rank, hidden);
       p.q_a_norm = norm(prefix + ".q_a_layernorm", s_.q_lora_rank);
-      p.q_b = matrix(prefix + ".q_b_proj", heads * qk, s_.q_lora_rank);
+      p.q_b = projection(prefix + ".q_b_proj", heads * qk, s_.q_lora_rank);
     } else {
-      p.q = matrix(prefix + ".q_proj", heads * qk, hidden);
+      p.q = projection(prefix + ".q_proj", heads * qk, hidden);
     }
-    p.kv_a = matrix(prefix + ".kv_a_proj_with_mqa", s_.kv_lora_rank + s_.qk_rope_head_dim, hidden);
+    p.kv_a =
+        projection(prefix + ".kv_a_proj_with_mqa", s_.kv_lora_rank + s_.qk_rope_head_dim, hidden);
     p.kv_a_norm = norm(prefix + ".kv_a_layernorm", s_.kv_lora_rank);
-    p.kv_b = matrix(prefix + ".kv_b_proj", heads * (s_.qk_nope_head_dim + s_.v_head_dim),
-                    s_.kv_lora_rank);
-    p.o = matrix(prefix + ".o_proj", hidden, heads * s_.v_head_dim);
+    p.kv_b = projection(prefix + ".kv_b_proj", heads * (s_.qk_nope_head_dim + s_.v_head_dim),
+                        s_.kv_lora_rank);
+    p.o = projection(prefix + ".o_proj", hidden, heads * s_.v_head_dim);
     p.mlp_norm = norm(layer + ".post_attention_layernorm", hidden);
     return p;
   }
@@ -61,6 +71,7 @@ class Builder {
     Parameter stack{.name = prefix + ".experts." + (count == 2 ? "gate_up" : "down"),
                     .shape = {model_.experts.count, out * count, in},
                     .dtype = model_.compute,
+                    .operands = formats_.experts,
                     .role = Role::expert_stack,
                     .replicas = Replicas::expert};
     for (int64_t expert = 0; expert < model_.experts.count; ++expert)
@@ -96,6 +107,7 @@ class Builder {
                 .parts = {{"model.embed_tokens.weight", 0, s_.vocab_size}},
                 .shape = {s_.vocab_size, s_.hidden_size},
                 .dtype = model_.compute,
+                .operands = formats_.compute,
                 .role = Role::embedding,
                 .decay = false});
   }
@@ -107,7 +119,7 @@ class Builder {
       p.mlp = mlp(name + ".mlp", s_.intermediate_size);
     } else {
       p.router = matrix(name + ".mlp.gate", s_.n_routed_experts, s_.hidden_size);
-      p.router->dtype = DType::f32;
+      p.router->dtype = p.router->operands = DType::f32;
       if (s_.n_shared_experts > 0)
         p.mlp = mlp(name + ".mlp.shared_experts", s_.moe_intermediate_size * s_.n_shared_experts);
       p.experts_gate_up = expert_stack(name + ".mlp", {"gate_proj", "up_proj"},
@@ -122,17 +134,18 @@ class Builder {
   }
   Model& model_;
   const ModelSettings& s_;
+  const ModelFormats formats_;
 };
 
 }  // namespace
 
-Model build_model(const ModelSettings& settings, LocalExperts experts, DType compute,
+Model build_model(const ModelSettings& settings, LocalExperts experts, const ModelFormats& formats,
                   const ModelPart& part) {
   Model model;
   model.settings = settings;
   model.experts = experts;
-  model.compute = compute;
-  Builder builder(model);
+  model.compute = formats.compute;
+  Builder builder(model, formats);
   const bool has_mtp = settings.num_nextn_predict_layers > 0;
   const auto here = [&](int64_t layer) {
     return part.layers.empty() || part.layers.at(static_cast<size_t>(layer));

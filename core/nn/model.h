@@ -70,7 +70,7 @@ struct ModelPart {
 struct Model {
   ModelSettings settings;
   LocalExperts experts;
-  DType compute = DType::f32;
+  DType compute = DType::f32;                          // of activations
   std::vector<std::unique_ptr<Parameter>> parameters;  // in the order forward uses them
 
   Parameter* embedding = nullptr;  // also with the head where that or the MTP module reads it
@@ -86,9 +86,20 @@ struct Model {
   bool has_mtp() const { return mtp.has_value(); }
 };
 
-// `compute` is the dtype of matrices and embedding; norms and the router are FP32 always.
+// What products multiply, by role: `compute`, which is FP32 or BF16, or e4m3. Embedding and head,
+// the joining projection of the MTP module and what attention itself multiplies are of `compute`;
+// norms and the router are FP32 always.
+struct ModelFormats {
+  ModelFormats(DType compute)  // NOLINT(google-explicit-constructor): one format for all
+      : compute(compute), attention(compute), mlp(compute), experts(compute) {}
+  DType compute;
+  DType attention;  // its projections
+  DType mlp;        // dense layers and shared experts
+  DType experts;
+};
+
 // REQUIRES: settings that passed the recipe's checks.
-Model build_model(const ModelSettings& settings, LocalExperts experts, DType compute,
+Model build_model(const ModelSettings& settings, LocalExperts experts, const ModelFormats& formats,
                   const ModelPart& part = {});
 
 // Name of a MoE layer's selection bias: model.layers.{i}.mlp.gate.e_score_correction_bias.

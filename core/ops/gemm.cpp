@@ -14,28 +14,37 @@ namespace {
 
 bool is_float(DType dtype) { return dtype == DType::f32 || dtype == DType::bf16; }
 
-cpu::GemmMatrix matrix_of(const Tensor& matrix) {
-  return {matrix.raw(), matrix.row_stride(), matrix.dtype() == DType::bf16};
-}
-cpu::GemmMatrix from_row(cpu::GemmMatrix matrix, int64_t row) {
-  if (matrix.data != nullptr)
-    matrix.data =
-        static_cast<const std::byte*>(matrix.data) + row * matrix.stride * (matrix.bf16 ? 2 : 4);
-  return matrix;
+// From this row and column on.
+cpu::GemmMatrix matrix_at(const Tensor& matrix, int64_t row, int64_t col) {
+  const int64_t elements = row * matrix.row_stride() + col;
+  return {matrix.raw() + elements * static_cast<int64_t>(size_of(matrix.dtype())),
+          matrix.row_stride(),
+          matrix.dtype() == DType::f32    ? cpu::GemmElement::f32
+          : matrix.dtype() == DType::bf16 ? cpu::GemmElement::bf16
+                                          : cpu::GemmElement::e4m3};
 }
 
-cpu::GemmMatrix from_col(cpu::GemmMatrix matrix, int64_t col) {
-  if (matrix.data != nullptr)
-    matrix.data = static_cast<const std::byte*>(matrix.data) + col * (matrix.bf16 ? 2 : 4);
-  return matrix;
+double bytes_of(const GemmOperand& operand, int64_t rows) {
+  const double each = static_cast<double>(size_of(operand.values.dtype())) +
+                      (operand.fp8() ? 4.0 / kScaleBlock : 0);
+  return static_cast<double>(rows * operand.values.cols()) * each;
+}
+
+void check_operand(const char* op, const char* name, const GemmOperand& operand, int64_t rows,
+                   int64_t cols, ScaleLayout layout) {
+  if (!operand.fp8()) return check_matrix(op, name, operand.values, rows, cols, kActivationTypes);
+  check_matrix(op, name, operand.values, rows, cols, {DType::u8});
+  if (operand.layout != layout)
+    throw_operand(op, std::string(name) + ": expected tiles of " + name_of(layout) + ", got " +
+                          name_of(operand.layout));
 }
 
 // VDPBF16PS runs at a quarter of the rate of two FP32 FMA units on Intel's cores (measured on
-// Sapphire Rapids), at their rate on AMD's. The results are the same.
+// Sapphire Rapids), at their rate on AMD's. The results are the same. AMX is for BF16 alone.
 cpu::GemmWords words_of(DType compute) {
   if (compute == DType::f32) return cpu::GemmWords::f32;
-  const bool pairs =
-      cpu::isa() == cpu::Isa::amx || (cpu::isa() == cpu::Isa::avx512 && !__builtin_cpu_is("intel"));
+  const bool amx = cpu::isa() == cpu::Isa::amx, avx512 = amx || cpu::isa() == cpu::Isa::avx512;
+  const bool pairs = (amx && compute == DType::bf16) || (avx512 && !__builtin_cpu_is("intel"));
   return pairs ? cpu::GemmWords::bf16_pairs : cpu::GemmWords::bf16_widened;
 }
 
@@ -109,10 +118,13 @@ std::vector<Block> cut_blocks(Cut cut, std::span<const int64_t> rows_E, int64_t 
 }
 
 // One slot per thread, of the size that the largest block can need.
-Tensor scratch_for(Context& context, Cut cut, bool gradient, int64_t rows, int64_t cols,
-                   int64_t k) {
-  const int64_t bytes = STRAIT_CPU_KERNEL(gemm_scratch_bytes)(
-      gradient, std::min(rows, cut.most_rows), std::min(cols, cut.most_cols), k);
+Tensor scratch_for(Context& context, Cut cut, bool gradient, bool scaled, int64_t rows,
+                   int64_t cols, int64_t k) {
+  cpu::GemmTask largest{};
+  largest.rows = std::min(rows, cut.most_rows), largest.cols = std::min(cols, cut.most_cols);
+  largest.k = k;
+  largest.a_is_k_rows = gradient, largest.scaled = scaled;
+  const int64_t bytes = STRAIT_CPU_KERNEL(gemm_scratch_bytes)(largest);
   return context.empty({context.pool().num_threads(), round_up(bytes, 64)}, DType::u8,
                        Purpose::workspace);
 }
@@ -129,35 +141,51 @@ void for_each_block(Context& context, size_t num_blocks, const Tensor& scratch, 
   });
 }
 
-void multiply(Context& context, const Product& product, const Tensor& a,
+// Of a weight's blocks, in a product that reads it along `orientation`.
+cpu::GemmScales block_scales(const PackedWeight& weights, int64_t expert, Orientation orientation) {
+  const int64_t stride =
+      scale_stride(ScaleLayout::blocks_128x128, weights.out_features(), weights.in_features());
+  const float* data = weights.scales().data<float>() + expert * weights.scales().cols();
+  const bool forward = orientation == Orientation::forward;
+  return {data, forward ? 1 : stride, forward ? stride : 1, true};
+}
+cpu::GemmScales line_scales(const GemmOperand& operand, int64_t tile, int64_t line) {
+  const int64_t stride = scale_stride(operand.layout, operand.values.rows(), operand.values.cols());
+  return {operand.scales.data<float>() + tile * stride + line, stride, 1, false};
+}
+
+void multiply(Context& context, const Product& product, const GemmOperand& a_operand,
               std::span<const int64_t> offsets, const PackedWeight& weights, const Tensor& c,
               Accumulate accumulate) {
   const int64_t experts = weights.num_experts();
-  check_matrix(product.op, "operand", a, a.rows(), product.in, kActivationTypes);
+  const Tensor& a = a_operand.values;
+  const bool fp8 = weights.compute() == DType::e4m3;
+  check_operand(product.op, "operand", a_operand, a.rows(), product.in, ScaleLayout::rows_1x128);
   check_matrix(product.op, "result", c, a.rows(), product.out, kActivationTypes);
-  STRAIT_CHECK(a.dtype() == DType::f32 || weights.compute() == DType::bf16,
+  STRAIT_CHECK(fp8 == a_operand.fp8(),
+               std::string("[") + product.op + "] FP8 operands come in pairs");
+  STRAIT_CHECK(a.dtype() == DType::f32 || weights.compute() != DType::f32,
                std::string("[") + product.op + "] a bf16 operand needs a bf16 weight");
   STRAIT_CHECK(c.dtype() == DType::f32 || accumulate == Accumulate::no,
                std::string("[") + product.op + "] only an f32 result can accumulate");
   const int64_t rows = check_offsets(product.op, offsets, experts, a.rows());
   const double r = static_cast<double>(rows), k = static_cast<double>(product.in),
                n = static_cast<double>(product.out);
-  const Cost cost{.flops = 2 * r * k * n,
-                  .bytes = r * k * static_cast<double>(size_of(a.dtype())) +
-                           r * n * static_cast<double>(size_of(c.dtype())) +
-                           static_cast<double>(experts) * k * n *
-                               static_cast<double>(size_of(weights.compute())),
-                  .op_class = product.op_class,
-                  .operands = weights.compute(),
-                  .gemm = {.groups = experts, .rows = rows, .in = product.in, .out = product.out}};
+  const Cost cost{
+      .flops = 2 * r * k * n,
+      .bytes =
+          bytes_of(a_operand, rows) + r * n * static_cast<double>(size_of(c.dtype())) +
+          static_cast<double>(experts) * k * n * static_cast<double>(size_of(weights.compute())),
+      .op_class = product.op_class,
+      .operands = weights.compute(),
+      .gemm = {.groups = experts, .rows = rows, .in = product.in, .out = product.out}};
   const Tensor scratch =
-      scratch_for(context, kProductCut, false, a.rows(), product.out, product.in);
+      scratch_for(context, kProductCut, false, fp8, a.rows(), product.out, product.in);
   context.run(cost, [&] {
     std::vector<int64_t> rows_E;
     for (size_t e = 1; e < offsets.size(); ++e) rows_E.push_back(offsets[e] - offsets[e - 1]);
-    const cpu::GemmMatrix a_matrix = matrix_of(a), c_matrix = matrix_of(c);
     const std::byte* packed = weights.storage(product.orientation).raw();
-    const bool bf16 = weights.compute() == DType::bf16;
+    const bool bf16 = weights.compute() != DType::f32;
     const auto words = STRAIT_CPU_KERNEL(gemm_packed_words);
     const int64_t per_expert = words(product.in, product.out, bf16);
     const int num_threads = context.pool().num_threads();
@@ -172,60 +200,83 @@ void multiply(Context& context, const Product& product, const Tensor& a,
       cpu::GemmTask task{};
       task.words = words_of(weights.compute());
       task.rows = block.rows, task.cols = block.cols, task.k = product.in;
-      task.a = from_row(a_matrix, row);
+      task.a = matrix_at(a, row, 0);
       task.b_packed = packed_for(block);
       task.b_next = next < blocks.size() ? packed_for(blocks[next]) : nullptr;
-      task.c_bf16 = c_matrix.bf16;
-      task.c_stride = c_matrix.stride;
+      task.c_bf16 = c.dtype() == DType::bf16;
+      task.c_stride = c.row_stride();
       task.c =
           c.raw() + (row * c.row_stride() + block.col) * static_cast<int64_t>(size_of(c.dtype()));
       task.accumulate = accumulate == Accumulate::yes;
       task.scratch = mine;
+      task.scaled = fp8;
+      if (fp8) {
+        task.a_scales = line_scales(a_operand, 0, row);
+        task.b_scales = block_scales(weights, block.expert, product.orientation);
+        task.first_col = block.col;
+      }
       STRAIT_CPU_KERNEL(gemm_run)(task);
     });
   });
 }
 
-void weight_gradient(Context& context, const char* op, OpClass op_class, const Tensor& dy,
-                     const Tensor& x, std::span<const int64_t> offsets, const Tensor& dw,
-                     int64_t experts, Accumulate accumulate) {
+// Tiles of up to 128 rows before each expert's.
+std::vector<int64_t> tiles_before(std::span<const int64_t> offsets) {
+  std::vector<int64_t> tiles{0};
+  for (size_t e = 1; e < offsets.size(); ++e)
+    tiles.push_back(tiles.back() + parts(offsets[e] - offsets[e - 1], kScaleBlock));
+  return tiles;
+}
+
+void weight_gradient(Context& context, const char* op, OpClass op_class,
+                     const GemmOperand& dy_operand, const GemmOperand& x_operand,
+                     std::span<const int64_t> offsets, const Tensor& dw, int64_t experts,
+                     Accumulate accumulate) {
+  const Tensor &dy = dy_operand.values, &x = x_operand.values;
   const int64_t k = x.cols(), n = dy.cols();
-  check_matrix(op, "dy", dy, x.rows(), n, kActivationTypes);
-  check_matrix(op, "x", x, x.rows(), k, kActivationTypes);
+  const bool fp8 = x_operand.fp8();
+  check_operand(op, "dy", dy_operand, x.rows(), n, ScaleLayout::columns_128x1);
+  check_operand(op, "x", x_operand, x.rows(), k, ScaleLayout::columns_128x1);
+  STRAIT_CHECK(fp8 == dy_operand.fp8(), std::string("[") + op + "] FP8 operands come in pairs");
   check_matrix(op, "dw", dw, experts * n, k, {DType::f32});
   const int64_t rows = check_offsets(op, offsets, experts, x.rows());
-  const DType compute =
-      dy.dtype() == DType::bf16 || x.dtype() == DType::bf16 ? DType::bf16 : DType::f32;
+  const bool bf16 = dy.dtype() == DType::bf16 || x.dtype() == DType::bf16;
+  const DType compute = fp8 ? DType::e4m3 : bf16 ? DType::bf16 : DType::f32;
   const double r = static_cast<double>(rows);
   const Cost cost{
       .flops = 2 * r * static_cast<double>(k) * static_cast<double>(n),
-      .bytes = r * static_cast<double>(k) * static_cast<double>(size_of(x.dtype())) +
-               r * static_cast<double>(n) * static_cast<double>(size_of(dy.dtype())) +
+      .bytes = bytes_of(x_operand, rows) + bytes_of(dy_operand, rows) +
                4.0 * static_cast<double>(experts * n * k),
       .op_class = op_class,
       .operands = compute,
       .gemm = {.groups = experts, .rows = rows, .in = k, .out = n, .weight_gradient = true}};
-  const Tensor scratch = scratch_for(context, kGradientCut, true, n, k, x.rows());
+  const Tensor scratch = scratch_for(context, kGradientCut, true, fp8, n, k, x.rows());
   context.run(cost, [&] {
-    const cpu::GemmMatrix dy_matrix = matrix_of(dy), x_matrix = matrix_of(x);
+    const std::vector<int64_t> tiles_E = tiles_before(offsets);
     const std::vector<int64_t> rows_E(static_cast<size_t>(experts), n);
     const std::vector<Block> blocks =
         cut_blocks(kGradientCut, rows_E, k, context.pool().num_threads());
     for_each_block(context, blocks.size(), scratch, [&](size_t i, std::byte* mine) {
       const Block& block = blocks[i];
-      const int64_t first = offsets[static_cast<size_t>(block.expert)];
-      const int64_t count = offsets[static_cast<size_t>(block.expert) + 1] - first;
+      const auto expert = static_cast<size_t>(block.expert);
+      const int64_t first = offsets[expert], count = offsets[expert + 1] - first;
       if (count == 0 && accumulate == Accumulate::yes) return;
       cpu::GemmTask task{};
       task.words = words_of(compute);
       task.rows = block.rows, task.cols = block.cols, task.k = count;
       task.a_is_k_rows = true;
-      task.a = from_col(from_row(dy_matrix, first), block.row);
-      task.b = from_col(from_row(x_matrix, first), block.col);
+      task.a = matrix_at(dy, first, block.row);
+      task.b = matrix_at(x, first, block.col);
       task.c = dw.data<float>() + (block.expert * n + block.row) * dw.row_stride() + block.col;
       task.c_stride = dw.row_stride();
       task.accumulate = accumulate == Accumulate::yes;
       task.scratch = mine;
+      task.scaled = fp8;
+      if (fp8) {
+        task.a_scales = line_scales(dy_operand, tiles_E[expert], block.row);
+        task.b_scales = line_scales(x_operand, tiles_E[expert], 0);
+        task.first_col = block.col;
+      }
       STRAIT_CPU_KERNEL(gemm_run)(task);
     });
   });
@@ -240,7 +291,8 @@ bool PackedWeight::serves(Orientation orientation) const {
 
 int64_t PackedWeight::bytes() const {
   return (forward_.defined() ? forward_.bytes() : 0) +
-         (input_gradient_.defined() ? input_gradient_.bytes() : 0);
+         (input_gradient_.defined() ? input_gradient_.bytes() : 0) +
+         (scales_.defined() ? scales_.bytes() : 0);
 }
 
 const Tensor& PackedWeight::storage(Orientation orientation) const {
@@ -248,7 +300,8 @@ const Tensor& PackedWeight::storage(Orientation orientation) const {
 }
 
 void PackedWeight::pack(Context& context, const Tensor& weight, DType compute) {
-  STRAIT_CHECK(is_float(compute), "[pack] the compute dtype is f32 or bf16");
+  STRAIT_CHECK(is_float(compute) || compute == DType::e4m3,
+               "[pack] the compute dtype is f32, bf16 or e4m3");
   STRAIT_CHECK(weight.defined() && is_float(weight.dtype()), "[pack] weight must be f32 or bf16");
   const int dims = weight.shape().rank();
   STRAIT_CHECK(
@@ -257,23 +310,41 @@ void PackedWeight::pack(Context& context, const Tensor& weight, DType compute) {
   const int64_t experts = dims == 3 ? weight.dim(0) : 1;
   const int64_t n = weight.dim(dims - 2), k = weight.dim(dims - 1);
   if (experts != num_experts_ || n != out_features_ || k != in_features_ || compute != compute_)
-    forward_ = input_gradient_ = Tensor();
+    forward_ = input_gradient_ = scales_ = Tensor();
   num_experts_ = experts, out_features_ = n, in_features_ = k, compute_ = compute;
-  const bool bf16 = compute == DType::bf16;
-  const auto words = STRAIT_CPU_KERNEL(gemm_packed_words);
   const auto storage_for = [&](Orientation orientation, Tensor& storage, int64_t words_per_expert) {
     if (serves(orientation) && !storage.defined())
       storage = context.empty({experts, words_per_expert}, DType::f32, Purpose::packed_weights);
   };
-  storage_for(Orientation::forward, forward_, words(k, n, bf16));
-  storage_for(Orientation::input_gradient, input_gradient_, words(n, k, bf16));
+  const auto words = STRAIT_CPU_KERNEL(gemm_packed_words);
+  storage_for(Orientation::forward, forward_, words(k, n, compute != DType::f32));
+  storage_for(Orientation::input_gradient, input_gradient_, words(n, k, compute != DType::f32));
+  const Tensor rows = dims == 3 ? weight.view({experts * n, k}) : weight;
+  if (compute != DType::e4m3) return pack_panels(context, rows);
+
+  const int64_t scales_per_expert = num_scales(ScaleLayout::blocks_128x128, n, k);
+  if (!scales_.defined())
+    scales_ = context.empty({experts, scales_per_expert}, DType::f32, Purpose::packed_weights);
+  const Tensor codes = context.empty({experts * n, k}, DType::u8, Purpose::workspace);
+  for (int64_t e = 0; e < experts; ++e) {
+    Fp8Matrix blocks{codes.slice_rows(e * n, n), scales_.slice_rows(e, 1).view({scales_per_expert}),
+                     ScaleLayout::blocks_128x128};
+    quantize_blocks(context, rows.slice_rows(e * n, n), kWeightScales, blocks);
+  }
+  pack_panels(context, codes);
+}
+
+// Of a weight [experts * N, K].
+void PackedWeight::pack_panels(Context& context, const Tensor& weight) {
+  const int64_t n = out_features_, k = in_features_;
+  const bool bf16 = compute_ != DType::f32;
+  const auto words = STRAIT_CPU_KERNEL(gemm_packed_words);
   const int64_t panel = STRAIT_CPU_KERNEL(gemm_panel)();
   context.run({0, static_cast<double>(weight.bytes() + bytes())}, [&] {
-    const cpu::GemmMatrix source = matrix_of(weight);
     const int64_t forward_panels = serves(Orientation::forward) ? (n + panel - 1) / panel : 0;
     const int64_t panels =
         forward_panels + (serves(Orientation::input_gradient) ? (k + panel - 1) / panel : 0);
-    context.pool().parallel_for(experts * panels, 1, [&](int64_t begin, int64_t end) {
+    context.pool().parallel_for(num_experts_ * panels, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t expert = i / panels, at = i % panels;
         const bool forward = at < forward_panels;
@@ -282,42 +353,42 @@ void PackedWeight::pack(Context& context, const Tensor& weight, DType compute) {
         float* const packed = (forward ? forward_ : input_gradient_).data<float>() +
                               expert * words(in, out, bf16) + words(in, first, bf16);
         STRAIT_CPU_KERNEL(gemm_pack)
-        (from_row(source, expert * n), forward, in, out, first, bf16, packed);
+        (matrix_at(weight, expert * n, 0), forward, in, out, first, bf16, packed);
       }
     });
   });
 }
 
-void linear(Context& context, const Tensor& x_TK, const PackedWeight& weight, const Tensor& y_TN,
-            Accumulate accumulate) {
-  const int64_t offsets[] = {0, x_TK.rows()};
+void linear(Context& context, const GemmOperand& x_TK, const PackedWeight& weight,
+            const Tensor& y_TN, Accumulate accumulate) {
+  const int64_t offsets[] = {0, x_TK.values.rows()};
   multiply(context, product_of("linear", OpClass::linear, weight, Orientation::forward), x_TK,
            offsets, weight, y_TN, accumulate);
 }
 
-void linear_input_gradient(Context& context, const Tensor& dy_TN, const PackedWeight& weight,
+void linear_input_gradient(Context& context, const GemmOperand& dy_TN, const PackedWeight& weight,
                            const Tensor& dx_TK, Accumulate accumulate) {
-  const int64_t offsets[] = {0, dy_TN.rows()};
+  const int64_t offsets[] = {0, dy_TN.values.rows()};
   multiply(
       context,
       product_of("linear_input_gradient", OpClass::linear, weight, Orientation::input_gradient),
       dy_TN, offsets, weight, dx_TK, accumulate);
 }
 
-void linear_weight_gradient(Context& context, const Tensor& dy_TN, const Tensor& x_TK,
+void linear_weight_gradient(Context& context, const GemmOperand& dy_TN, const GemmOperand& x_TK,
                             const Tensor& dw_NK, Accumulate accumulate) {
-  const int64_t offsets[] = {0, x_TK.rows()};
+  const int64_t offsets[] = {0, x_TK.values.rows()};
   weight_gradient(context, "linear_weight_gradient", OpClass::linear, dy_TN, x_TK, offsets, dw_NK,
                   1, accumulate);
 }
 
-void grouped_linear(Context& context, const Tensor& x_RK, std::span<const int64_t> offsets,
+void grouped_linear(Context& context, const GemmOperand& x_RK, std::span<const int64_t> offsets,
                     const PackedWeight& weights, const Tensor& y_RN, Accumulate accumulate) {
   multiply(context, product_of("grouped_linear", OpClass::expert, weights, Orientation::forward),
            x_RK, offsets, weights, y_RN, accumulate);
 }
 
-void grouped_linear_input_gradient(Context& context, const Tensor& dy_RN,
+void grouped_linear_input_gradient(Context& context, const GemmOperand& dy_RN,
                                    std::span<const int64_t> offsets, const PackedWeight& weights,
                                    const Tensor& dx_RK, Accumulate accumulate) {
   multiply(context,
@@ -326,9 +397,9 @@ void grouped_linear_input_gradient(Context& context, const Tensor& dy_RN,
            dy_RN, offsets, weights, dx_RK, accumulate);
 }
 
-void grouped_linear_weight_gradient(Context& context, const Tensor& dy_RN, const Tensor& x_RK,
-                                    std::span<const int64_t> offsets, const Tensor& dw_ENK,
-                                    Accumulate accumulate) {
+void grouped_linear_weight_gradient(Context& context, const GemmOperand& dy_RN,
+                                    const GemmOperand& x_RK, std::span<const int64_t> offsets,
+                                    const Tensor& dw_ENK, Accumulate accumulate) {
   STRAIT_CHECK(dw_ENK.defined() && dw_ENK.shape().rank() == 3 && dw_ENK.contiguous(),
                "[grouped_linear_weight_gradient] dw must be a contiguous [E, N, K]");
   weight_gradient(context, "grouped_linear_weight_gradient", OpClass::expert, dy_RN, x_RK, offsets,

@@ -1,5 +1,10 @@
 #include "core/ops/quantize.h"
 
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <vector>
+
 #include "core/ops/check.h"
 #include "core/ops/cpu/isa.h"
 #include "core/ops/cpu/kernels/quantize.h"
@@ -107,6 +112,87 @@ void quantize_blocks(Context& ctx, const Tensor& x_RC, const QuantizeSettings& s
   });
 }
 
+Fp8Matrix empty_fp8_columns(Context& ctx, int64_t rows, int64_t cols, int64_t groups,
+                            Purpose purpose) {
+  const int64_t tiles = rows / kScaleBlock + groups;
+  return {ctx.empty({rows, cols}, DType::u8, purpose),
+          ctx.empty({tiles * scale_stride(ScaleLayout::columns_128x1, rows, cols)}, DType::f32,
+                    purpose),
+          ScaleLayout::columns_128x1};
+}
+
+namespace {
+
+struct RowTile {
+  int64_t row, rows;
+};
+
+// run(q, the scales of a tile's rows, tile, first column) over all tiles.
+template <class Run>
+void run_columns(Context& ctx, const char* op, double bytes, std::span<const int64_t> offsets,
+                 Fp8Matrix& q_RC, const Run& run) {
+  const int64_t rows = q_RC.codes_RC.rows(), cols = q_RC.codes_RC.cols();
+  STRAIT_CHECK(
+      q_RC.layout == ScaleLayout::columns_128x1 && !offsets.empty() && offsets.back() <= rows,
+      std::string("[") + op + "] needs tiles of 128x1 and offsets within the rows");
+  std::vector<RowTile> tiles;
+  for (size_t g = 1; g < offsets.size(); ++g)
+    for (int64_t row = offsets[g - 1]; row < offsets[g]; row += kScaleBlock)
+      tiles.push_back({row, std::min<int64_t>(kScaleBlock, offsets[g] - row)});
+  const int64_t stride = scale_stride(q_RC.layout, rows, cols);
+  STRAIT_CHECK(q_RC.scales.numel() >= static_cast<int64_t>(tiles.size()) * stride,
+               std::string("[") + op + "] too few scales");
+  ctx.run(cost_of(bytes, q_RC.codes_RC, q_RC.scales), [&] {
+    const cpu::Fp8Rows q = fp8_rows(q_RC);
+    const int64_t across = ceil_div(cols, kScaleBlock);
+    ctx.pool().parallel_for(
+        static_cast<int64_t>(tiles.size()) * across, 1, [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i)
+            run(q, q.scales + i / across * stride, tiles[static_cast<size_t>(i / across)],
+                i % across * kScaleBlock);
+        });
+  });
+}
+
+}  // namespace
+
+void quantize_columns(Context& ctx, const Tensor& x_RC, std::span<const int64_t> offsets,
+                      const QuantizeSettings& settings, Fp8Matrix& q_RC) {
+  check_matrix("quantize_columns", "x", x_RC, q_RC.codes_RC.rows(), q_RC.codes_RC.cols(),
+               kActivationTypes);
+  run_columns(ctx, "quantize_columns", double(x_RC.bytes()), offsets, q_RC,
+              [&](const cpu::Fp8Rows& q, float* scales, RowTile tile, int64_t col) {
+                STRAIT_CPU_KERNEL(quantize_columns_at)
+                (cpu::rows_of(x_RC), rule_of(settings), q, scales, tile.row, tile.rows, col);
+              });
+}
+
+void requantize_columns(Context& ctx, const Fp8Matrix& x_RC, std::span<const int64_t> offsets,
+                        const QuantizeSettings& settings, Fp8Matrix& q_RC) {
+  check_fp8("requantize_columns", "x", x_RC, q_RC.codes_RC.rows(), q_RC.codes_RC.cols(),
+            ScaleLayout::rows_1x128);
+  run_columns(ctx, "requantize_columns", double(x_RC.codes_RC.bytes() + x_RC.scales.bytes()),
+              offsets, q_RC, [&](const cpu::Fp8Rows& q, float* scales, RowTile tile, int64_t col) {
+                STRAIT_CPU_KERNEL(requantize_columns_at)
+                (fp8_rows(x_RC), rule_of(settings), q, scales, tile.row, tile.rows, col);
+              });
+}
+
+Fp8Matrix fp8_rows_of(Context& ctx, const Tensor& x_RC, const QuantizeSettings& settings,
+                      Purpose purpose) {
+  Fp8Matrix q = empty_fp8(ctx, x_RC.rows(), x_RC.cols(), ScaleLayout::rows_1x128, purpose);
+  quantize_rows(ctx, x_RC, settings, q);
+  return q;
+}
+
+Fp8Matrix fp8_columns_of(Context& ctx, const Tensor& x_RC, std::span<const int64_t> offsets,
+                         const QuantizeSettings& settings, Purpose purpose) {
+  Fp8Matrix q = empty_fp8_columns(ctx, x_RC.rows(), x_RC.cols(),
+                                  static_cast<int64_t>(offsets.size()) - 1, purpose);
+  quantize_columns(ctx, x_RC, offsets, settings, q);
+  return q;
+}
+
 void dequantize(Context& ctx, const Fp8Matrix& q_RC, Tensor& x_RC) {
   check_matrix("dequantize", "x", x_RC, kAnySize, kAnySize, kActivationTypes);
   check_fp8("dequantize", "q", q_RC, x_RC.rows(), x_RC.cols(), q_RC.layout);
@@ -116,6 +202,47 @@ void dequantize(Context& ctx, const Fp8Matrix& q_RC, Tensor& x_RC) {
     const cpu::Fp8Rows q = fp8_rows(q_RC);
     ctx.pool().parallel_for(q.rows, cpu::row_grain(q.cols),
                             [&](int64_t begin, int64_t end) { kernel(q, x, begin, end); });
+  });
+}
+
+void pack_fp8_wire(Context& ctx, const Fp8Matrix& q, const Tensor& rows_R, Tensor& wire) {
+  const int64_t from = q.codes_RC.rows(), cols = q.codes_RC.cols(), words = fp8_wire_words(cols);
+  check_fp8("pack_fp8_wire", "q", q, from, cols, ScaleLayout::rows_1x128);
+  check_flat("pack_fp8_wire", "rows", rows_R, wire.rows(), {DType::i32});
+  check_flat("pack_fp8_wire", "wire", wire, wire.rows() * words, {DType::f32});
+  STRAIT_CHECK(cols % 4 == 0, "[pack_fp8_wire] rows of whole words");
+  const Cost cost{.bytes = 2 * static_cast<double>(wire.bytes()), .op_class = OpClass::permute};
+  ctx.run(cost, [&] {
+    const uint8_t* codes = q.codes_RC.data<uint8_t>();
+    const float* scales = q.scales.data<float>();
+    const int32_t* rows = rows_R.data<int32_t>();
+    const int64_t stride = scale_stride(q.layout, from, cols);
+    ctx.pool().parallel_for(wire.rows(), cpu::row_grain(cols), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        float* const to = wire.data<float>() + r * words;
+        std::memcpy(to, codes + rows[r] * cols, static_cast<size_t>(cols));
+        for (int64_t tile = 0; tile < ceil_div(cols, kScaleBlock); ++tile)
+          to[cols / 4 + tile] = scales[tile * stride + rows[r]];
+      }
+    });
+  });
+}
+
+void unpack_fp8_wire(Context& ctx, const Tensor& wire, Tensor& x_RC) {
+  const int64_t cols = x_RC.cols(), words = fp8_wire_words(cols);
+  check_flat("unpack_fp8_wire", "wire", wire, x_RC.rows() * words, {DType::f32});
+  check_matrix("unpack_fp8_wire", "x", x_RC, kAnySize, kAnySize, kActivationTypes);
+  const Cost cost{.bytes = static_cast<double>(wire.bytes() + x_RC.bytes())};
+  ctx.run(cost, [&] {
+    const auto kernel = STRAIT_CPU_KERNEL(dequantize);
+    const cpu::Fp8Rows q{.codes = reinterpret_cast<uint8_t*>(wire.raw()),
+                         .scales = wire.data<float>() + cols / 4,
+                         .rows = x_RC.rows(),
+                         .cols = cols,
+                         .row_bytes = words * 4};
+    ctx.pool().parallel_for(q.rows, cpu::row_grain(cols), [&](int64_t begin, int64_t end) {
+      kernel(q, cpu::rows_of(x_RC), begin, end);
+    });
   });
 }
 

@@ -10,7 +10,10 @@
 // Source: DeepSeek-V3 report, section 3.3.
 #pragma once
 
+#include <span>
+
 #include "core/context.h"
+#include "core/ops/math/fp8.h"
 #include "core/ops/math/scales.h"
 
 namespace strait {
@@ -20,13 +23,17 @@ struct QuantizeSettings {
   bool power_of_two = false;  // scales rounded up to one: then products with them are exact in BF16
 };
 
+// What training uses.
+inline constexpr QuantizeSettings kActivationScales{.least_max = kLeastPublishedMax},
+    kWeightScales{.least_max = kLeastPublishedMax}, kGradientScales{};
+
 struct Fp8Matrix {
   Tensor codes_RC;
   Tensor scales;  // [num_scales(layout, R, C)]; entries that no tile has are not written
   ScaleLayout layout = ScaleLayout::rows_1x128;
 };
 
-// Uninitialised.
+// Uninitialised. REQUIRES: a layout but columns_128x1.
 Fp8Matrix empty_fp8(Context& ctx, int64_t rows, int64_t cols, ScaleLayout layout, Purpose purpose);
 
 // Tiles of 1 x 128: for products that sum over C.
@@ -39,10 +46,34 @@ void quantize_columns(Context& ctx, const Tensor& x_RC, const QuantizeSettings& 
 void quantize_blocks(Context& ctx, const Tensor& x_RC, const QuantizeSettings& settings,
                      Fp8Matrix& q_RC);
 
+// Tiles of 128 x 1 along the rows [offsets[g], offsets[g + 1]) of each group, the codes where x has
+// its elements: for the CPU's weight gradients. Codes and scales are those of the transposed form.
+// Rows past the last offset are not read.
+Fp8Matrix empty_fp8_columns(Context& ctx, int64_t rows, int64_t cols, int64_t groups,
+                            Purpose purpose);
+void quantize_columns(Context& ctx, const Tensor& x_RC, std::span<const int64_t> offsets,
+                      const QuantizeSettings& settings, Fp8Matrix& q_RC);
+// The same of what dequantize gives, in FP32.
+void requantize_columns(Context& ctx, const Fp8Matrix& x_RC, std::span<const int64_t> offsets,
+                        const QuantizeSettings& settings, Fp8Matrix& q_RC);
+
+// New matrices in tiles of 1 x 128 and of 128 x 1.
+Fp8Matrix fp8_rows_of(Context& ctx, const Tensor& x_RC, const QuantizeSettings& settings,
+                      Purpose purpose);
+Fp8Matrix fp8_columns_of(Context& ctx, const Tensor& x_RC, std::span<const int64_t> offsets,
+                         const QuantizeSettings& settings, Purpose purpose);
+
 void dequantize(Context& ctx, const Fp8Matrix& q_RC, Tensor& x_RC);
 // quantize_columns of what dequantize gives, in FP32.
 void requantize_columns(Context& ctx, const Fp8Matrix& q_RC, const QuantizeSettings& settings,
                         Fp8Matrix& q_CR);
+
+// Rows as they travel between ranks: [R, fp8_wire_words(C)] FP32 words that hold a row's C codes
+// and then its scales. REQUIRES: C % 4 == 0.
+constexpr int64_t fp8_wire_words(int64_t cols) { return cols / 4 + ceil_div(cols, kScaleBlock); }
+// wire[r] = row rows_R[r] of q, which has tiles of 1 x 128.
+void pack_fp8_wire(Context& ctx, const Fp8Matrix& q, const Tensor& rows_R, Tensor& wire);
+void unpack_fp8_wire(Context& ctx, const Tensor& wire, Tensor& x_RC);  // to what the codes mean
 
 // E5M6 in tiles of 1 x 128 with power-of-two scales; two codes of 12 bits in three bytes, the first
 // in the lower bits.

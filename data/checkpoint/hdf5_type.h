@@ -20,6 +20,7 @@ inline hdf5::Type hdf5_type(DType dtype) {
     case DType::u16:
       return hdf5::Type::u16;
     case DType::u8:
+    case DType::e4m3:
       return hdf5::Type::u8;
   }
   throw InternalError("[checkpoint] not a dtype");

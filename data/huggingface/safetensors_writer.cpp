@@ -30,6 +30,8 @@ const char* format_name(const TensorSpec& tensor) {
       return "U16";
     case DType::u8:
       return "U8";
+    case DType::e4m3:
+      return "F8_E4M3";
   }
   throw InternalError("[safetensors] not a dtype");
 }

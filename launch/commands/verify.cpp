@@ -12,17 +12,10 @@
 
 namespace strait {
 
-int run_verify(const VerifyOptions& options, Comm& comm) {
+namespace {
+
+int verify_once(const Recipe& recipe, const VerifyOptions& options, Comm& comm) {
   const bool first = comm.rank().value == 0;
-  Recipe recipe;
-  together(comm, [&] {
-    if (options.steps < 1)
-      throw RecipeError(fmt::format("--steps: expected 1 or more, got {}", options.steps));
-    recipe = load_recipe(options.recipe, options.overrides);
-  });
-  recipe = agree_schedule(std::move(recipe), comm, comm.size(), "", [&](const std::string& line) {
-    fmt::print(options.json ? stderr : stdout, "{}\n", line);
-  });
   const VerifyReport report =
       verify(recipe, {.steps = options.steps, .free_steps = options.free_steps}, comm);
   if (first) {
@@ -36,6 +29,28 @@ int run_verify(const VerifyOptions& options, Comm& comm) {
                             failed->unit, failed->limit, failed->where));
   }
   return report.exit_code();
+}
+
+}  // namespace
+
+int run_verify(const VerifyOptions& options, Comm& comm) {
+  Recipe recipe;
+  together(comm, [&] {
+    if (options.steps < 1)
+      throw RecipeError(fmt::format("--steps: expected 1 or more, got {}", options.steps));
+    recipe = load_recipe(options.recipe, options.overrides);
+  });
+  recipe = agree_schedule(std::move(recipe), comm, comm.size(), "", [&](const std::string& line) {
+    fmt::print(options.json ? stderr : stdout, "{}\n", line);
+  });
+  if (recipe.train.precision != "fp8") return verify_once(recipe, options, comm);
+  Recipe exact = recipe;  // nothing is quantised: the same layout by tight gates
+  exact.train.precision = "bf16";
+  exact.formats = {};
+  exact.parallel.dispatch_wire = "auto";
+  const int in_bf16 = verify_once(exact, options, comm);
+  const int in_fp8 = verify_once(recipe, options, comm);
+  return std::max(in_bf16, in_fp8);
 }
 
 int run_verify(const VerifyOptions& options) {

@@ -19,7 +19,8 @@ struct VerifyOptions {
 };
 
 // Compares the layout it is started in with one rank (verify_run.h) and prints what it found on
-// rank 0. Returns the exit code: 0 when all gates held, 5 when not. Errors: RecipeError, DataError,
+// rank 0; of a recipe in FP8 twice, first in BF16, where gates are tight (JSON: a line for each).
+// Returns the exit code: 0 when all gates held, 5 when not. Errors: RecipeError, DataError,
 // NumericsError, CommError.
 int run_verify(const VerifyOptions& options, Comm& comm);
 int run_verify(const VerifyOptions& options);  // under mpirun, alone, or with local_ranks threads

@@ -56,7 +56,7 @@ Engine::Engine(const EngineSettings& settings, const Mesh& mesh, Rank rank, Comm
   step_shape_ = std::move(layout.shape);
   const ModelPart& part = layout.parts[static_cast<size_t>(position.pipeline)];
   model_ = build_model(settings_.model, experts_of_rank(links_, experts, step_shape_.waves),
-                       settings_.compute, part);
+                       settings_.formats, part);
   if (!settings_.training)
     for (const auto& parameter : model_.parameters)
       parameter->packed = PackedWeight(Orientation::forward);

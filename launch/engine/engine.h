@@ -32,8 +32,9 @@ struct EngineSettings {
   OptimizerSettings optimizer;
   BalanceSettings balance;
   MtpSettings mtp;
-  DType compute = DType::f32;
+  ModelFormats formats = DType::f32;
   DType combine_wire = DType::f32;
+  bool fp8_dispatch = false;
   std::string exchange = "auto";  // as parallel.exchange
   int exchange_chunks = 1;        // of a two-tier exchange
   double routed_headroom = 0;     // of the RoutedPool; 0: no limit

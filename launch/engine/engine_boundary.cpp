@@ -171,7 +171,7 @@ void Engine::pack_weights(int index) {
     Parameter& parameter = *entry.parameter;
     if (parameter.role == Role::linear || parameter.role == Role::expert_stack ||
         &parameter == model_.head)
-      parameter.packed.pack(*ctx_, parameter.weight, parameter.dtype);
+      parameter.packed.pack(*ctx_, parameter.weight, parameter.operands);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/thread_pool.h"
+#include "recipes/formats.h"
 
 namespace strait {
 
@@ -16,21 +17,25 @@ EngineSettings engine_settings(const Recipe& recipe, const Mesh& mesh, int num_t
   const auto recomputes = [&](const char* what) {
     return std::find(train.recompute.begin(), train.recompute.end(), what) != train.recompute.end();
   };
-  const DType compute = train.precision == "fp32" ? DType::f32 : DType::bf16;
   const std::string& wire = recipe.parallel.combine_wire;
   EngineSettings settings;
   settings.model = recipe.model;
   settings.optimizer = recipe.optimizer;
   settings.balance = recipe.balance;
   settings.mtp = recipe.mtp;
-  settings.compute = compute;
-  settings.combine_wire = wire == "auto" ? compute : wire == "bf16" ? DType::bf16 : DType::f32;
+  settings.formats = formats_of(recipe);
+  settings.combine_wire = wire == "auto"   ? settings.formats.compute
+                          : wire == "bf16" ? DType::bf16
+                                           : DType::f32;
+  settings.fp8_dispatch = dispatches_fp8(recipe);
   settings.exchange = recipe.parallel.exchange;
   settings.exchange_chunks = static_cast<int>(recipe.parallel.exchange_chunks);
   settings.routed_headroom = recipe.parallel.routed_headroom;
   settings.overlap = recipe.parallel.overlap;
-  settings.recompute = {
-      .norms = recomputes("norms"), .mla_up = recomputes("mla_up"), .swiglu = recomputes("swiglu")};
+  settings.recompute = {.norms = recomputes("norms"),
+                        .mla_up = recomputes("mla_up"),
+                        .swiglu = recomputes("swiglu"),
+                        .compact = keeps_fp8(recipe)};
   settings.sequence_length = train.sequence_length;
   settings.micro_batch = train.micro_batch;
   settings.num_microbatches = train.global_batch / (train.micro_batch * mesh.data_size());

@@ -59,7 +59,7 @@ StepLayout step_layout(const EngineSettings& settings, const Mesh& mesh, Lane ex
   StepLayout layout{.schedule = step_schedule(settings, mesh), .shape = {}, .parts = {}};
   StepShape& shape = layout.shape;
   const LocalExperts experts{0, settings.model.n_routed_experts / mesh.expert_size()};
-  const Model whole = build_model(settings.model, experts, settings.compute);
+  const Model whole = build_model(settings.model, experts, settings.formats);
   for (const LayerParameters& layer : whole.layers) shape.layer_is_moe.push_back(layer.is_moe);
   shape.num_hidden_layers = static_cast<int>(settings.model.num_hidden_layers);
   shape.has_shared_experts = settings.model.n_shared_experts > 0;
@@ -77,7 +77,7 @@ StepLayout step_layout(const EngineSettings& settings, const Mesh& mesh, Lane ex
   shape.exchange_capacity_rows = shape.microbatch_rows * mesh.expert_size();
   for (const std::vector<Chunk>& chunks : layout.schedule.chunks) {
     const ModelPart part = part_of(shape.stages, chunks);
-    const Model model = build_model(settings.model, experts, settings.compute, part);
+    const Model model = build_model(settings.model, experts, settings.formats, part);
     std::vector<BucketShape>& buckets = shape.buckets.emplace_back();
     for (const Bucket& bucket : group_parameters(model, part))
       buckets.push_back({.layers = bucket.layers, .name = bucket.name});

@@ -127,7 +127,7 @@ std::map<PhaseKey, PhaseWork> run_phases(EngineSettings settings, int64_t expert
 std::map<std::pair<Kind, Pass>, ExchangeBytes> exchange_bytes(const StepCostSettings& settings) {
   const bool fp8 = settings.precision == Precision::fp8;
   const double hidden = static_cast<double>(settings.engine.model.hidden_size);
-  const double compute = hidden * static_cast<double>(size_of(settings.engine.compute));
+  const double compute = hidden * static_cast<double>(size_of(settings.engine.formats.compute));
   const double back = hidden * static_cast<double>(size_of(settings.engine.combine_wire));
   const double there = hidden * kFp8Bytes;
   return {{{Kind::dispatch, Pass::forward}, {(fp8 ? there : compute) + 4, 8}},
@@ -141,7 +141,7 @@ std::map<std::pair<Kind, Pass>, ExchangeBytes> exchange_bytes(const StepCostSett
 ModelWork measure_step(const StepCostSettings& settings) {
   const EngineSettings& engine = settings.engine;
   const ModelSettings& model = engine.model;
-  STRAIT_CHECK((settings.precision == Precision::fp32) == (engine.compute == DType::f32),
+  STRAIT_CHECK((settings.precision == Precision::fp32) == (engine.formats.compute == DType::f32),
                "the engine computes in BF16 for precisions bf16 and fp8");
   ModelWork work;
   work.precision = settings.precision;
@@ -150,6 +150,8 @@ ModelWork measure_step(const StepCostSettings& settings) {
   work.hidden_size = model.hidden_size;
   work.moments_bytes = engine.optimizer.moments_dtype == "bf16" ? 2 : 4;
   EngineSettings measured = engine;
+  measured.formats = engine.formats.compute;  // to_fp8 says what FP8 changes
+  measured.recompute.compact = measured.fp8_dispatch = false;
   measured.exchange = settings.two_tier ? "two_tier" : "flat";
   work.phases = run_phases(measured, settings.expert, settings.ranks_per_node);
   work.num_hidden_layers = static_cast<int>(model.num_hidden_layers);

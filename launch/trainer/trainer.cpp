@@ -93,7 +93,7 @@ Trainer::Trainer(const Recipe& recipe, Comm& comm, TrainerOptions options)
   const auto ranks_here = std::ranges::count(hosts, hosts[static_cast<size_t>(comm_.rank().value)]);
   const double cores = std::min<double>(threads_of_rank(recipe_, comm_),
                                         get_nprocs() / static_cast<double>(ranks_here));
-  peak_flops_ = cores * gemm_peak(engine_settings(recipe_, mesh_, 1).compute);
+  peak_flops_ = cores * gemm_peak(engine_settings(recipe_, mesh_, 1).formats.compute);
   sum_over_ranks(comm_, std::span(&peak_flops_, 1));
 }
 

@@ -125,8 +125,12 @@ void ExpertExchange::plan_route(const int32_t* ids, const float* weights) {
 
 void ExpertExchange::pack_rows(const Tensor& x) {
   Context& ctx = *settings_.ctx;
-  send_ = ctx.empty({num_rows_, hidden_}, settings_.compute, Purpose::communication);
-  gather_rows(ctx, x, token_of_row_, send_);
+  if (settings_.fp8) {
+    send_ = wire_rows(num_rows_, settings_.compute, true, Purpose::communication);
+    pack_fp8_wire(ctx, *x_->fp8_rows(ctx, Purpose::activations), token_of_row_, send_);
+  } else {
+    send_ = packed_rows(ctx, x, settings_.compute, kActivationScales);
+  }
   const int64_t words = num_rows_ + 2 * num_pairs_;
   send_scalars_ = ctx.empty({words}, DType::i32, Purpose::communication);
   ctx.run({.flops = 0, .bytes = 4.0 * static_cast<double>(words)},
@@ -134,14 +138,39 @@ void ExpertExchange::pack_rows(const Tensor& x) {
   pair_weights_ = {};
 }
 
-void ExpertExchange::count_floor(DType dtype) {
-  *settings_.links.floor_bytes += remote_rows_ * hidden_ * static_cast<int64_t>(size_of(dtype));
+Tensor ExpertExchange::wire_rows(int64_t rows, DType dtype, bool to_experts,
+                                 Purpose purpose) const {
+  const bool fp8 = to_experts && settings_.fp8;
+  return settings_.ctx->empty({rows, fp8 ? fp8_wire_words(hidden_) : hidden_},
+                              fp8 ? DType::f32 : dtype, purpose);
 }
 
-void ExpertExchange::expect_relay(DType dtype) {
+Tensor ExpertExchange::packed_rows(Context& ctx, const Tensor& x, DType dtype,
+                                   const QuantizeSettings& scales) {
+  Tensor wire = wire_rows(num_rows_, dtype, true, Purpose::communication);
+  if (settings_.fp8)
+    pack_fp8_wire(ctx, fp8_rows_of(ctx, x, scales, Purpose::workspace), token_of_row_, wire);
+  else
+    gather_rows(ctx, x, token_of_row_, wire);
+  return wire;
+}
+
+Tensor ExpertExchange::unpacked_rows(Tensor wire, DType dtype, Purpose purpose) const {
+  if (!settings_.fp8) return wire;
+  Tensor rows = settings_.ctx->empty({wire.rows(), hidden_}, dtype, purpose);
+  unpack_fp8_wire(*settings_.ctx, wire, rows);
+  return rows;
+}
+
+void ExpertExchange::count_floor(const Tensor& rows) {
+  *settings_.links.floor_bytes +=
+      remote_rows_ * rows.cols() * static_cast<int64_t>(size_of(rows.dtype()));
+}
+
+void ExpertExchange::expect_relay(const Tensor& like) {
   if (!settings_.links.two_tier) return;
   const auto rows = [&](int64_t count) {
-    return settings_.ctx->empty({count, hidden_}, dtype, Purpose::communication);
+    return settings_.ctx->empty({count, like.cols()}, like.dtype(), Purpose::communication);
   };
   const Tensor whole = rows(num_rows_), parted = rows(rows_here_);
 }
@@ -149,13 +178,13 @@ void ExpertExchange::expect_relay(DType dtype) {
 OperationPtr ExpertExchange::dispatch() {
   if (num_ranks_ == 1) return nullptr;
   if (path_) {
-    count_floor(settings_.compute);
+    count_floor(send_);
     return path_->dispatch(send_scalars_, send_, recv_);
   }
   Context& ctx = *settings_.ctx;
   recv_scalars_ = ctx.empty({rows_here_ + 2 * pairs_here_}, DType::i32, Purpose::communication);
-  recv_ = ctx.empty({rows_here_, hidden_}, settings_.compute, Purpose::routed);
-  expect_relay(settings_.compute);
+  recv_ = wire_rows(rows_here_, settings_.compute, true, Purpose::routed);
+  expect_relay(recv_);
   return nullptr;
 }
 
@@ -176,7 +205,21 @@ ExpertBatch ExpertExchange::arrived() {
     sorted_ = sort_pairs(
         ctx, pairs, path_ ? path_->source_order() : std::vector<RowRange>{{0, rows_here_}}, mine);
   }
-  return batch_of(num_ranks_ == 1 ? x_ : std::make_shared<Value>(std::exchange(recv_, {})));
+  return batch_of(num_ranks_ == 1 ? own_rows() : arrived_rows(recv_));
+}
+
+// On one rank: x, as the experts of other ranks would see it.
+std::shared_ptr<Value> ExpertExchange::own_rows() {
+  if (!settings_.fp8) return x_;
+  Context& ctx = *settings_.ctx;
+  Tensor rows = ctx.empty({tokens_, hidden_}, settings_.compute, Purpose::routed);
+  dequantize(ctx, *x_->fp8_rows(ctx, Purpose::activations), rows);
+  return std::make_shared<Value>(rows);
+}
+
+std::shared_ptr<Value> ExpertExchange::arrived_rows(Tensor& wire) const {
+  return std::make_shared<Value>(
+      unpacked_rows(std::exchange(wire, {}), settings_.compute, Purpose::routed));
 }
 
 ExpertBatch ExpertExchange::batch_of(std::shared_ptr<Value> rows) {
@@ -188,7 +231,9 @@ ExpertBatch ExpertExchange::batch_of(std::shared_ptr<Value> rows) {
     for (int64_t pair = 0; pair < pairs_here_; ++pair)
       sorted_weights.data<float>()[pair] = weights[static_cast<size_t>(arrival[pair])];
   });
+  const bool rows_are_x = rows == x_;
   return {.rows = std::move(rows),
+          .rows_are_x = rows_are_x,
           .pair_weights = sorted_weights,
           .offsets = sorted_.offsets,
           .pairs = sorted_.map};
@@ -201,7 +246,7 @@ void ExpertExchange::forget() {
 }
 
 ExpertBatch ExpertExchange::arrived_again() {
-  return batch_of(num_ranks_ == 1 ? x_ : std::make_shared<Value>(std::exchange(recv_again_, {})));
+  return batch_of(num_ranks_ == 1 ? own_rows() : arrived_rows(recv_again_));
 }
 
 OperationPtr ExpertExchange::agree_on_sending_again() {
@@ -226,7 +271,7 @@ OperationPtr ExpertExchange::combine() {
   recv_ =
       settings_.ctx->empty({num_rows_, hidden_}, settings_.combine_wire, Purpose::communication);
   if (path_) {
-    count_floor(settings_.combine_wire);
+    count_floor(recv_);
     std::vector<Step> steps;
     steps.push_back([this] { return agree_on_sending_again(); });
     steps.push_back([this] { return path_->return_sums(send_, recv_); });
@@ -236,7 +281,7 @@ OperationPtr ExpertExchange::combine() {
     });
     return sequence(std::move(steps));
   }
-  expect_relay(settings_.combine_wire);
+  expect_relay(recv_);
   return nullptr;
 }
 
@@ -252,36 +297,38 @@ void ExpertExchange::add_sums(Context& ctx, Tensor& hidden_TH) {
 void ExpertExchange::pack_gradient(Context& ctx, const Tensor& d_hidden_TH) {
   if (num_ranks_ == 1) {
     recv_ = d_hidden_TH;
+    if (settings_.fp8) {
+      recv_ = ctx.empty({tokens_, hidden_}, settings_.combine_wire, Purpose::communication);
+      dequantize(ctx, fp8_rows_of(ctx, d_hidden_TH, kGradientScales, Purpose::workspace), recv_);
+    }
     return;
   }
-  send_ = ctx.empty({num_rows_, hidden_}, settings_.combine_wire, Purpose::communication);
-  gather_rows(ctx, d_hidden_TH, token_of_row_, send_);
-  if (sends_again_[0] == 0) return;
-  send_again_ = ctx.empty({num_rows_, hidden_}, settings_.compute, Purpose::communication);
-  gather_rows(ctx, x_again_, token_of_row_, send_again_);
+  send_ = packed_rows(ctx, d_hidden_TH, settings_.combine_wire, kGradientScales);
+  if (sends_again_[0] != 0)
+    send_again_ = packed_rows(ctx, x_again_, settings_.compute, kActivationScales);
 }
 
 OperationPtr ExpertExchange::combine_inverse() {
   if (num_ranks_ == 1) return nullptr;
-  recv_ =
-      settings_.ctx->empty({rows_here_, hidden_}, settings_.combine_wire, Purpose::communication);
+  recv_ = wire_rows(rows_here_, settings_.combine_wire, true, Purpose::communication);
   if (path_) {
-    count_floor(settings_.combine_wire);
+    count_floor(recv_);
     if (sends_again_[0] == 0) return path_->send(send_, recv_);
-    recv_again_ = settings_.ctx->empty({rows_here_, hidden_}, settings_.compute, Purpose::routed);
+    recv_again_ = wire_rows(rows_here_, settings_.compute, true, Purpose::routed);
     std::vector<Step> steps;
     steps.push_back([this] { return path_->send(send_again_, recv_again_); });
     steps.push_back([this] { return path_->send(send_, recv_); });
     return sequence(std::move(steps));
   }
-  expect_relay(settings_.combine_wire);
+  expect_relay(recv_);
   return nullptr;
 }
 
 Tensor ExpertExchange::take_d_sums() {
   send_ = send_again_ = x_again_ = {};
   if (!forgotten_) recv_again_ = {};  // this rank has its rows
-  return std::exchange(recv_, {});
+  if (num_ranks_ == 1) return std::exchange(recv_, {});
+  return unpacked_rows(std::exchange(recv_, {}), settings_.combine_wire, Purpose::communication);
 }
 
 void ExpertExchange::pack_expert_gradients(const ExpertsGradient& gradients) {
@@ -308,13 +355,13 @@ OperationPtr ExpertExchange::dispatch_inverse() {
   recv_scalars_ = ctx.empty({num_pairs_}, DType::f32, Purpose::communication);
   recv_ = ctx.empty({num_rows_, hidden_}, settings_.combine_wire, Purpose::communication);
   if (path_) {
-    count_floor(settings_.combine_wire);
+    count_floor(recv_);
     std::vector<Step> steps;
     steps.push_back([this] { return path_->return_pairs(send_scalars_, recv_scalars_); });
     steps.push_back([this] { return path_->return_sums(send_, recv_); });
     return sequence(std::move(steps));
   }
-  expect_relay(settings_.combine_wire);
+  expect_relay(recv_);
   return nullptr;
 }
 

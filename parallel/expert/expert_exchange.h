@@ -15,7 +15,10 @@
 // Where rows may be forgotten (routed_pool.h), the ranks agree in combine whether any of them has
 // done so; if so, combine_inverse also sends the rows again. Wire per hop of dispatch: rows of H
 // elements, 4 bytes a row and 8 bytes a (row, expert) pair; combine: rows only; dispatch_inverse:
-// rows and 4 bytes a pair. Source: DeepSeek-V3 report, section 3.2.2.
+// rows and 4 bytes a pair. With fp8 rows on their way to the experts, in dispatch and in
+// combine_inverse, are codes with a scale for 128 elements; what arrives is decoded. One rank
+// rounds them alike, so that the experts see the same numbers in every layout. Source: DeepSeek-V3
+// report, sections 3.2.2 and 3.3.3.
 #pragma once
 
 #include <memory>
@@ -40,6 +43,7 @@ struct ExchangeSettings {
   int64_t num_experts = 0;          // over all ranks; rank i holds [i, i + 1) * num_experts / R
   DType compute = DType::f32;       // of dispatched rows
   DType combine_wire = DType::f32;  // of sums on their way back, and of gradients
+  bool fp8 = false;                 // rows on their way to the experts, and their gradients
   bool may_forget = false;          // whether some rank may call forget()
   RoutedRows expected = {};         // on `meta`, where nothing is routed; not used with one rank
   // Only the experts of one wave of several (expert_parts.h); `expected` counts all. 1 with one
@@ -96,8 +100,15 @@ class ExpertExchange {
   void expect_route();  // on `meta`
   void plan_route(const int32_t* ids, const float* weights);
   void pack_rows(const Tensor& x);
-  void expect_relay(DType dtype);  // on `meta`: what dispatch and the others hold for a moment
-  void count_floor(DType dtype);
+  // Rows on a wire: of `dtype`, or to the experts (dispatch, combine_inverse) maybe FP8.
+  Tensor wire_rows(int64_t rows, DType dtype, bool to_experts, Purpose purpose) const;
+  // The rows `token_of_row_` of x [T, H], for the way to the experts.
+  Tensor packed_rows(Context& ctx, const Tensor& x, DType dtype, const QuantizeSettings& scales);
+  Tensor unpacked_rows(Tensor wire, DType dtype, Purpose purpose) const;
+  void expect_relay(const Tensor& like);  // on `meta`: what dispatch and the others hold shortly
+  void count_floor(const Tensor& rows);
+  std::shared_ptr<Value> own_rows();
+  std::shared_ptr<Value> arrived_rows(Tensor& wire) const;
   ExpertBatch batch_of(std::shared_ptr<Value> rows);
   OperationPtr agree_on_sending_again();
 

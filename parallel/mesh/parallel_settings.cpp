@@ -65,6 +65,13 @@ const SettingsTable& table_of(const ParallelSettings*) {
        .range = between(0, 1024),
        .doc = "Room on each rank for what routed experts keep until backward. What does not fit is "
               "dispatched and computed again there. 0: no limit."},
+      {.name = "dispatch_wire",
+       .value = value_of<&ParallelSettings::dispatch_wire>,
+       .choices = {"auto", "bf16", "fp8"},
+       .doc =
+           "Number format of rows on their way to the experts, and of their gradients. fp8: with a "
+           "scale for 128 elements. auto: fp8 where routed experts multiply FP8, else as "
+           "train.precision, and the gradients as combine_wire."},
       {.name = "combine_wire",
        .value = value_of<&ParallelSettings::combine_wire>,
        .choices = {"auto", "fp32", "bf16"},

@@ -29,6 +29,8 @@ struct ParallelSettings {
   // Room for what routed experts keep until backward, in multiples of the mean over ranks; what
   // does not fit is dispatched and computed again. 0: no limit.
   double routed_headroom = 0;
+  // Of rows on their way to the experts, and their gradients; "auto": FP8 where experts are.
+  std::string dispatch_wire = "auto";
   // Of expert sums and gradients between ranks; "auto": as train.precision. With "fp32" a step has
   // the same sums in every layout.
   std::string combine_wire = "auto";

@@ -71,7 +71,7 @@ class FunctionCheck {
     std::vector<Parameter> result;
     for (const Operand& w : weights_) {
       Parameter& p = result.emplace_back();
-      p.shape = w.shape, p.dtype = w.dtype, p.role = w.role;
+      p.shape = w.shape, p.dtype = p.operands = w.dtype, p.role = w.role;
       p.weight = tensor_of(ctx, w.shape, w.dtype, w.numbers);
       p.gradient = tensor_of(ctx, w.shape, DType::f32, Numbers(w.numbers.size(), kGradientBefore));
       if (w.role == Role::linear || w.role == Role::expert_stack)

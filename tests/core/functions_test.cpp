@@ -74,7 +74,8 @@ TEST_P(Functions, LinearFp32) {
       .input({rows_, in_}, dtype_)
       .weight({out_, in_}, DType::f32, Role::linear)
       .by_rows()
-      .run([&](Segment& s, const Vars& x, Parameters& w) { return linear_fp32(s, x[0], w[0]); },
+      .run([&](Segment& s, const Vars& x,
+               Parameters& w) { return linear(s, x[0], w[0], DType::f32); },
            [&](const Many& x, const Many& w) { return product(x[0], w[0], in_, out_); });
 }
 

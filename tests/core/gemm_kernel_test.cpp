@@ -11,6 +11,7 @@
 #include "core/dtype.h"
 #include "core/ops/cpu/isa.h"
 #include "core/ops/cpu/kernels/gemm.h"
+#include "core/ops/math/fp8.h"
 
 namespace strait::cpu {
 namespace {
@@ -19,7 +20,7 @@ struct Kernels {
   long (*panel)();
   long (*packed_words)(long, long, bool);
   void (*pack)(const GemmMatrix&, bool, long, long, long, bool, void*);
-  long (*scratch_bytes)(bool, long, long, long);
+  long (*scratch_bytes)(const GemmTask&);
   void (*run)(const GemmTask&);
 };
 
@@ -51,35 +52,68 @@ constexpr Sizes kSizes[] = {{1, 1, 1},      {6, 64, 32},   {7, 65, 33},   {13, 1
                             {48, 130, 511}, {73, 96, 513}, {100, 5, 257}, {5, 200, 129},
                             {25, 31, 0},    {3, 8, 1040}};
 
-// Random values, FP32 or rounded to BF16.
+// Random values: FP32, or rounded to BF16, or FP8 codes (NaN left out).
 struct Matrix {
-  Matrix(long rows, long cols, bool bf16, unsigned seed) : bf16(bf16), cols(cols) {
+  Matrix(long rows, long cols, GemmElement element, unsigned seed) : element(element), cols(cols) {
     std::mt19937 random(seed);
     std::uniform_real_distribution<float> uniform(-1, 1);
     values.resize(static_cast<size_t>(rows * cols));
     for (float& value : values) {
       value = uniform(random);
-      if (bf16) value = to_float(to_bfloat16(value));
+      codes.push_back(static_cast<uint8_t>(random() % 127 + (value < 0 ? 128 : 0)));
+      if (element == GemmElement::e4m3) value = from_e4m3(codes.back());
+      if (element == GemmElement::bf16) value = to_float(to_bfloat16(value));
       halves.push_back(to_bfloat16(value).bits);
     }
   }
   GemmMatrix view() const {
-    return {bf16 ? static_cast<const void*>(halves.data()) : values.data(), cols, bf16};
+    return {element == GemmElement::f32    ? static_cast<const void*>(values.data())
+            : element == GemmElement::bf16 ? static_cast<const void*>(halves.data())
+                                           : codes.data(),
+            cols, element};
   }
   float at(long row, long col) const { return values[static_cast<size_t>(row * cols + col)]; }
-  bool bf16;
+  GemmElement element;
   long cols;
   std::vector<float> values;
   std::vector<uint16_t> halves;
+  std::vector<uint8_t> codes;
+};
+
+// Scales of the rows of A, and of the columns of B or (but for weight gradients) of its blocks.
+struct Scales {
+  Scales(Form form, Sizes s) : blocks(form != Form::weight_gradient) {
+    std::mt19937 random(3);
+    std::uniform_real_distribution<float> uniform(0.5f, 2);
+    const long chunks = (s.k + kScaledSteps - 1) / kScaledSteps;
+    for (long i = 0; i < chunks * s.rows; ++i) a.push_back(uniform(random));
+    for (long i = 0; i < chunks * s.cols; ++i) b.push_back(uniform(random));
+    a_scales = {a.data(), s.rows, 1, false};
+    b_scales = {b.data(), s.cols, 1, blocks};
+  }
+  float at(long row, long k, long col) const {
+    const long chunk = k / kScaledSteps, line = blocks ? col / kScaledSteps : col;
+    return a[static_cast<size_t>(chunk * a_scales.per_chunk + row)] *
+           b[static_cast<size_t>(chunk * b_scales.per_chunk + line)];
+  }
+  bool blocks;
+  std::vector<float> a, b;
+  GemmScales a_scales{}, b_scales{};
 };
 
 struct Problem {
-  Problem(Form form, Sizes s, bool bf16)
+  Problem(Form form, Sizes s, GemmElement element)
       : form(form),
         sizes(s),
         a(form == Form::weight_gradient ? s.k : s.rows,
-          form == Form::weight_gradient ? s.rows : s.k, bf16, 1),
-        b(form == Form::forward ? s.cols : s.k, form == Form::forward ? s.k : s.cols, bf16, 2) {}
+          form == Form::weight_gradient ? s.rows : s.k, element, 1),
+        b(form == Form::forward ? s.cols : s.k, form == Form::forward ? s.k : s.cols, element, 2),
+        scales(form, s) {}
+  bool scaled() const { return a.element == GemmElement::e4m3; }
+  double product(long row, long k, long col) const {
+    return double{a_at(row, k)} * double{b_at(k, col)} *
+           (scaled() ? double{scales.at(row, k, col)} : 1.0);
+  }
   float a_at(long row, long k) const {
     return form == Form::weight_gradient ? a.at(k, row) : a.at(row, k);
   }
@@ -87,6 +121,7 @@ struct Problem {
   Form form;
   Sizes sizes;
   Matrix a, b;
+  Scales scales;
 };
 
 // C as FP32; every element starts as a NaN.
@@ -110,7 +145,10 @@ std::vector<float> multiply(const Kernels& kernels, const Problem& problem, Gemm
   }
   task.c = c.data();
   task.c_stride = cols;
-  const auto bytes = static_cast<size_t>(kernels.scratch_bytes(gradient, rows, cols, k));
+  task.scaled = problem.scaled();
+  task.a_scales = problem.scales.a_scales;
+  task.b_scales = problem.scales.b_scales;
+  const auto bytes = static_cast<size_t>(kernels.scratch_bytes(task));
   const std::unique_ptr<void, void (*)(void*)> scratch(
       std::aligned_alloc(64, (bytes + 63) / 64 * 64), std::free);
   task.scratch = scratch.get();
@@ -124,7 +162,7 @@ void expect_exact(const Problem& problem, const std::vector<float>& c) {
     for (long col = 0; col < cols; ++col) {
       double sum = 0, magnitude = 0;
       for (long i = 0; i < k; ++i) {
-        const double product = double{problem.a_at(row, i)} * double{problem.b_at(i, col)};
+        const double product = problem.product(row, i, col);
         sum += product, magnitude += std::abs(product);
       }
       ASSERT_NEAR(c[static_cast<size_t>(row * cols + col)], sum, 1e-6 * magnitude)
@@ -142,7 +180,11 @@ TEST_P(GemmKernel, AgreesWithFloat64) {
   const Kernels kernels = kernels_of(GetParam());
   for (const Sizes& sizes : kSizes) {
     for (Form form : kForms) {
-      const Problem single(form, sizes, false), half(form, sizes, true);
+      const Problem single(form, sizes, GemmElement::f32), half(form, sizes, GemmElement::bf16),
+          codes(form, sizes, GemmElement::e4m3);
+      expect_exact(codes, multiply(kernels, codes, GemmWords::bf16_widened));
+      if (GetParam() >= Isa::avx512)
+        expect_exact(codes, multiply(kernels, codes, GemmWords::bf16_pairs));
       expect_exact(single, multiply(kernels, single, GemmWords::f32));
       expect_exact(half, multiply(kernels, half, GemmWords::bf16_widened));
       if (GetParam() >= Isa::avx512)
@@ -162,7 +204,11 @@ TEST(GemmKernels, SameBitsOnAvx2AndAvx512) {
   const Kernels narrow = kernels_of(Isa::avx2), wide = kernels_of(Isa::avx512);
   for (const Sizes& sizes : kSizes) {
     for (Form form : kForms) {
-      const Problem single(form, sizes, false), half(form, sizes, true);
+      const Problem single(form, sizes, GemmElement::f32), half(form, sizes, GemmElement::bf16),
+          codes(form, sizes, GemmElement::e4m3);
+      const auto scaled = multiply(narrow, codes, GemmWords::bf16_widened);
+      EXPECT_EQ(scaled, multiply(wide, codes, GemmWords::bf16_widened));
+      EXPECT_EQ(scaled, multiply(wide, codes, GemmWords::bf16_pairs));
       EXPECT_EQ(multiply(narrow, single, GemmWords::f32), multiply(wide, single, GemmWords::f32));
       const auto expected = multiply(narrow, half, GemmWords::bf16_widened);
       EXPECT_EQ(expected, multiply(wide, half, GemmWords::bf16_widened));

@@ -206,5 +206,53 @@ TEST(Quantize, RefusesWhatDoesNotFit) {
   EXPECT_THROW(quantize_rows(ctx, x, {}, blocks), InternalError);
 }
 
+// The CPU's form of tiles of 128 x 1 holds what the transposed form of each group alone holds.
+TEST(QuantizeColumns, GroupsAreQuantisedApartAndInPlace) {
+  Context ctx(Device::cpu, 2);
+  const std::vector<int64_t> offsets{0, 5, 5, 300, 428, 430};
+  const int64_t rows = 440, cols = 150, groups = static_cast<int64_t>(offsets.size()) - 1;
+  for (DType dtype : {DType::f32, DType::bf16}) {
+    const Case c{rows, cols, dtype, {}};
+    const Tensor x = test::tensor_of(ctx, {rows, cols}, dtype, matrix(c));
+    Fp8Matrix in_rows = empty_fp8(ctx, rows, cols, ScaleLayout::rows_1x128, Purpose::activations);
+    quantize_rows(ctx, x, kActivationScales, in_rows);
+    const auto check = [&](const Fp8Matrix& got, const auto& transposed_of) {
+      int64_t tile = 0;
+      for (size_t g = 0; g + 1 < offsets.size(); ++g) {
+        const int64_t first = offsets[g], count = offsets[g + 1] - first;
+        if (count == 0) continue;
+        Fp8Matrix alone =
+            empty_fp8(ctx, cols, count, ScaleLayout::rows_1x128, Purpose::activations);
+        transposed_of(first, count, alone);
+        const auto scale = [&](int64_t row, int64_t col) {
+          return alone.scales
+              .data<float>()[scale_index(ScaleLayout::rows_1x128, cols, count, col, row)];
+        };
+        for (int64_t r = 0; r < count; ++r)
+          for (int64_t col = 0; col < cols; ++col) {
+            ASSERT_EQ(got.codes_RC.data<uint8_t>()[(first + r) * cols + col],
+                      alone.codes_RC.data<uint8_t>()[col * count + r])
+                << first + r << ", " << col;
+            ASSERT_EQ(got.scales.data<float>()[(tile + r / 128) * round_up(cols, 4) + col],
+                      scale(r, col))
+                << first + r << ", " << col;
+          }
+        tile += ceil_div(count, 128);
+      }
+    };
+    Fp8Matrix q = empty_fp8_columns(ctx, rows, cols, groups, Purpose::activations);
+    quantize_columns(ctx, x, offsets, kGradientScales, q);
+    check(q, [&](int64_t first, int64_t count, Fp8Matrix& alone) {
+      quantize_columns(ctx, x.slice_rows(first, count), kGradientScales, alone);
+    });
+    requantize_columns(ctx, in_rows, offsets, kActivationScales, q);
+    Tensor plain = ctx.empty({rows, cols}, DType::f32, Purpose::activations);
+    dequantize(ctx, in_rows, plain);
+    check(q, [&](int64_t first, int64_t count, Fp8Matrix& alone) {
+      quantize_columns(ctx, plain.slice_rows(first, count), kActivationScales, alone);
+    });
+  }
+}
+
 }  // namespace
 }  // namespace strait

@@ -88,7 +88,7 @@ class Decode : public testing::TestWithParam<Case> {
   void start(DType compute = DType::f32, int threads = 2) {
     EngineSettings settings;
     settings.model = GetParam().settings();
-    settings.compute = compute;
+    settings.formats = compute;
     settings.sequence_length = kLength;
     settings.num_threads = threads;
     comm_ = self_comm();

@@ -55,7 +55,7 @@ MemoryUse on_one_position(const Recipe& recipe, int64_t ranks) {
   const int layers =
       static_cast<int>(recipe.model.num_hidden_layers + recipe.model.num_nextn_predict_layers);
   const Step step =
-      composed(engine, engine.compute == DType::f32 ? Precision::fp32 : Precision::bf16,
+      composed(engine, engine.formats.compute == DType::f32 ? Precision::fp32 : Precision::bf16,
                schedule_1f1b({.microbatches = 2}),
                {{.end_layer = layers, .embeds = true, .has_head = true}}, ranks, expert);
   return peak_memory(step.work, lower_step(step.shape, step.schedule, true).front());

@@ -164,7 +164,8 @@ ExchangeResult run_exchange(const ExchangeCase& c, Comm* comm, bool two_tier, in
                         .links = links,
                         .num_experts = c.num_experts,
                         .compute = c.compute,
-                        .combine_wire = c.wire},
+                        .combine_wire = c.wire,
+                        .fp8 = c.fp8},
                        c.waves, std::make_shared<Value>(x), ids, weights);
   const LocalExperts local = experts_of_rank(links, c.num_experts, exchange.num_waves());
   std::list<ExpertBatch> arrived;

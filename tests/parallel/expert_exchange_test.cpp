@@ -50,13 +50,36 @@ TEST_P(Exchanges, HaveTheBitsOfOneRank) {
        {ExchangeCase{}, ExchangeCase{.tokens = 3, .top_k = 1},
         ExchangeCase{.top_k = 16, .hidden = 7}, ExchangeCase{.top_k = 7, .waves = 2},
         ExchangeCase{.num_experts = 32, .top_k = 32, .hidden = 9, .waves = 4},
-        ExchangeCase{.num_groups = 4, .topk_group = 2, .compute = DType::bf16}}) {
+        ExchangeCase{.num_groups = 4, .topk_group = 2, .compute = DType::bf16},
+        ExchangeCase{.hidden = 300, .compute = DType::bf16, .fp8 = true},
+        ExchangeCase{.top_k = 7, .compute = DType::bf16, .fp8 = true, .waves = 2}}) {
     const ExchangeResult one = tests::run_exchange(c, nullptr, false, 1);
     LocalWorld world(nodes * ranks_per_node, hosts_of(nodes, ranks_per_node));
     run_ranks(world, [&, chunks = chunks](Rank, Comm& comm) {
       tests::check_same_bits(c, one, comm, chunks > 0, std::max(1, chunks));
     });
   }
+}
+
+// A row to the experts is its codes and scales, and its gradient on the way there, too.
+TEST_P(Exchanges, Fp8RowsTakeAByteAnElementAndTheirScales) {
+  const Layout& layout = GetParam();
+  const ExchangeCase there{.hidden = 256, .compute = DType::bf16, .backward = false};
+  ExchangeCase both = there;
+  both.backward = true;
+  const auto floor_of = [&](ExchangeCase c, bool fp8) {
+    c.fp8 = fp8;
+    c.wire = DType::bf16;
+    int64_t bytes = 0;
+    for (const ExchangeResult& result : run_layout(c, layout)) bytes += result.floor_bytes;
+    return bytes;
+  };
+  // A BF16 row crosses there and back, and twice more backward; in FP8 one of each two has 1 byte
+  // and 4 / 128 an element.
+  const int64_t row = there.hidden * 2, codes = there.hidden + 2 * 4;
+  const int64_t rows = floor_of(there, false) / (2 * row);
+  EXPECT_EQ(floor_of(there, true), rows * (row + codes));
+  EXPECT_EQ(floor_of(both, true), 2 * rows * (row + codes));
 }
 
 TEST_P(Exchanges, RoundEachPartialSumOnce) {

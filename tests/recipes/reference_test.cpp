@@ -63,9 +63,9 @@ TEST(Reference, ExplainsOneKey) {
   EXPECT_EQ(
       explain("train.precision"),
       "train.precision: Of activations and of the weights that multiply them. Master weights, "
-      "gradients and sums are FP32 in all of them. fp8: GEMM operands and dispatched rows, the "
-      "rest "
-      "BF16; plans only, yet.\n"
+      "gradients and sums are FP32 in all of them. fp8: what linear layers multiply and what "
+      "waits for the backward pass; embedding, head, router, norms and attention itself stay "
+      "BF16 or FP32. Section formats sets single roles.\n"
       "  text; of fp32, bf16, fp8; default bf16\n");
   EXPECT_EQ(explain("data.corpus"),
             "data.corpus: The folder `strait data prepare --out` made, relative to where strait is "

@@ -7,6 +7,10 @@
 // by fused multiply-adds starting from zero and then added to C, so an element has the same bits
 // wherever its row falls in a tile. AVX2 and AVX512 give the same bits; portable code does not
 // fuse. AMX sums BF16 32 steps at a time: see gemm_amx.inc.
+//
+// FP8 operands are codes with scales: a chunk is 128 steps, its sum of products of codes (exact in
+// BF16) is multiplied by the chunk's two scales on its way to C. AMX has no path of its own for
+// them yet; it runs AVX512's.
 #pragma once
 
 #include "core/ops/cpu/kernels/declare.h"
@@ -22,10 +26,22 @@ enum class GemmWords : unsigned char {
                  // adds
 };
 
+enum class GemmElement : unsigned char { f32, bf16, e4m3 };
+
 struct GemmMatrix {  // row-major
   const void* data;
   long stride;  // elements
-  bool bf16;    // else FP32
+  GemmElement element;
+};
+
+constexpr long kScaledSteps = 128;
+
+// Of an operand in codes: that of its row (of A) or column (of B) i, in chunk c of the reduction,
+// is data[c * per_chunk + i * per_line], or of blocks data[c * per_chunk + i / 128 * per_line].
+struct GemmScales {
+  const float* data;
+  long per_chunk, per_line;
+  bool blocks;
 };
 
 struct GemmTask {
@@ -41,6 +57,9 @@ struct GemmTask {
   bool c_bf16;
   bool accumulate;  // REQUIRES: not c_bf16
   void* scratch;    // gemm_scratch_bytes(), aligned to 64
+  bool scaled;      // both operands are codes (B's may be packed), with these scales, which start
+  GemmScales a_scales, b_scales;  // at row 0 of the task and column 0 of the product
+  long first_col;                 // of the task, in the product
 };
 
 }  // namespace strait::cpu
@@ -54,6 +73,6 @@ STRAIT_CPU_DECLARE_WITH_AMX(long gemm_packed_words(long k, long n, bool bf16))
 // that panel starts. With b_is_n_rows, B is stored as [n, k].
 STRAIT_CPU_DECLARE_WITH_AMX(void gemm_pack(const GemmMatrix& b, bool b_is_n_rows, long k, long n,
                                            long first, bool bf16, void* packed))
-// Of a task no larger than this.
-STRAIT_CPU_DECLARE_WITH_AMX(long gemm_scratch_bytes(bool a_is_k_rows, long rows, long cols, long k))
+// Of a task of this kind that is no larger.
+STRAIT_CPU_DECLARE_WITH_AMX(long gemm_scratch_bytes(const GemmTask& largest))
 STRAIT_CPU_DECLARE_WITH_AMX(void gemm_run(const GemmTask& task))

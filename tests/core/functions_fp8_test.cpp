@@ -1,0 +1,209 @@
+// Linear layers in FP8 as the tape records them, against the same ops called by hand; and what the
+// tape keeps.
+#include <cmath>
+
+#include "core/autograd/functions.h"
+#include "core/ops/elementwise.h"
+#include "core/ops/swiglu.h"
+#include "op_test.h"
+
+namespace strait {
+namespace {
+
+using test::expect_same_bits;
+using test::random_numbers;
+using test::read;
+using test::tensor_of;
+
+constexpr int64_t kRows = 150, kIn = 200, kOut = 72;
+
+struct Fixture {
+  explicit Fixture(Shape weight_shape) {
+    weight.shape = weight_shape;
+    weight.dtype = DType::bf16, weight.operands = DType::e4m3;
+    weight.weight = numbers(weight_shape, DType::bf16, 1);
+    weight.gradient = numbers(weight_shape, DType::f32, 2);
+    weight.packed.pack(ctx, weight.weight, DType::e4m3);
+  }
+  Tensor numbers(Shape shape, DType dtype, uint32_t seed) {
+    return tensor_of(ctx, shape, dtype, random_numbers(shape.numel(), seed, 1, dtype));
+  }
+  int64_t kept() {
+    int64_t bytes = 0;
+    for (Purpose purpose : {Purpose::activations, Purpose::routed, Purpose::workspace})
+      bytes += ctx.memory().live().bytes[static_cast<size_t>(purpose)];
+    return bytes;
+  }
+  Context ctx{Device::cpu, 2};
+  Parameter weight;
+};
+
+// What the products of one layer give for x and dy.
+struct Products {
+  Tensor y, dx, dw;
+};
+Products products(Fixture& f, const Tensor& x, const Fp8Matrix& x_columns, const Tensor& dy,
+                  const std::vector<int64_t>& offsets, DType out) {
+  Context& ctx = f.ctx;
+  Products p{ctx.empty({x.rows(), kOut}, out, Purpose::activations),
+             ctx.empty({x.rows(), kIn}, DType::f32, Purpose::activations),
+             f.numbers(f.weight.shape, DType::f32, 2)};
+  const Fp8Matrix x_rows = fp8_rows_of(ctx, x, kActivationScales, Purpose::activations);
+  const Fp8Matrix dy_rows = fp8_rows_of(ctx, dy, kGradientScales, Purpose::activations);
+  const Fp8Matrix dy_columns =
+      fp8_columns_of(ctx, dy, offsets, kGradientScales, Purpose::activations);
+  const PackedWeight& packed = f.weight.packed;
+  if (f.weight.shape.rank() == 2) {
+    linear(ctx, x_rows, packed, p.y);
+    linear_input_gradient(ctx, dy_rows, packed, p.dx);
+    linear_weight_gradient(ctx, dy_columns, x_columns, p.dw, Accumulate::yes);
+  } else {
+    grouped_linear(ctx, x_rows, offsets, packed, p.y);
+    grouped_linear_input_gradient(ctx, dy_rows, offsets, packed, p.dx);
+    grouped_linear_weight_gradient(ctx, dy_columns, x_columns, offsets, p.dw, Accumulate::yes);
+  }
+  return p;
+}
+
+Fp8Matrix requantised(Context& ctx, const Tensor& x, const std::vector<int64_t>& offsets) {
+  const Fp8Matrix rows = fp8_rows_of(ctx, x, kActivationScales, Purpose::activations);
+  Fp8Matrix columns = empty_fp8_columns(
+      ctx, x.rows(), x.cols(), static_cast<int64_t>(offsets.size()) - 1, Purpose::activations);
+  requantize_columns(ctx, rows, offsets, kActivationScales, columns);
+  return columns;
+}
+
+enum class X { kept, recomputed };
+
+void check_linear(X how, const std::vector<int64_t>& offsets) {
+  const bool grouped = offsets.size() > 2;
+  Fixture f(grouped ? Shape{static_cast<int64_t>(offsets.size()) - 1, kOut, kIn}
+                    : Shape{kOut, kIn});
+  const Tensor numbers = f.numbers({kRows, kIn}, DType::bf16, 3);
+  Segment segment(f.ctx, Mode::training);
+  const Var input = segment.input(numbers);
+  Var x = segment.result(numbers, DType::f32);
+  if (how == X::recomputed) segment.may_recompute(x, true, [&] { return numbers; });
+  const Var y =
+      grouped ? grouped_linear(segment, x, f.weight,
+                               std::make_shared<const std::vector<int64_t>>(offsets), DType::bf16)
+              : linear(segment, x, f.weight, DType::bf16);
+  segment.finish_forward();
+  const Tensor dy = f.numbers({kRows, kOut}, DType::bf16, 4);
+  const auto columns = how == X::kept ? requantised(f.ctx, numbers, offsets)
+                                      : fp8_columns_of(f.ctx, numbers, offsets, kActivationScales,
+                                                       Purpose::activations);
+  const Products expected = products(f, numbers, columns, dy, offsets, DType::bf16);
+  expect_same_bits(read(y.get()), read(expected.y), "y");
+  segment.backward({{y, f.numbers({kRows, kOut}, DType::bf16, 4)}});
+  expect_same_bits(read(x.gradient->take()), read(expected.dx), "dx");
+  segment.weight_gradients();
+  expect_same_bits(read(f.weight.gradient), read(expected.dw), "dw");
+}
+
+TEST(FunctionsFp8, LinearQuantisesWhatBackwardHasOfX) {
+  check_linear(X::kept, {0, kRows});
+  check_linear(X::recomputed, {0, kRows});
+}
+
+TEST(FunctionsFp8, TilesDoNotStraddleExperts) {
+  check_linear(X::kept, {0, 0, 70, 70, 133, kRows});
+  check_linear(X::recomputed, {0, 0, 70, 70, 133, kRows});
+}
+
+TEST(FunctionsFp8, LinearAddAddsToTheResidualInFp32) {
+  Fixture f({kOut, kIn});
+  const Tensor numbers = f.numbers({kRows, kIn}, DType::bf16, 3);
+  const Tensor residual = f.numbers({kRows, kOut}, DType::f32, 5);
+  const Tensor dy = f.numbers({kRows, kOut}, DType::f32, 4);
+  Segment segment(f.ctx, Mode::training);
+  const Var x = segment.input(numbers), before = segment.input(residual);
+  const Var y = linear_add(segment, x, f.weight, before);
+  Tensor expected = f.numbers({kRows, kOut}, DType::f32, 5);
+  linear(f.ctx, fp8_rows_of(f.ctx, numbers, kActivationScales, Purpose::activations),
+         f.weight.packed, expected, Accumulate::yes);
+  expect_same_bits(read(y.get()), read(expected), "y");
+  segment.backward({{y, f.numbers({kRows, kOut}, DType::f32, 4)}});
+  expect_same_bits(read(before.gradient->take()), read(dy), "the residual's gradient");
+  EXPECT_TRUE(x.gradient->defined());
+}
+
+// Of x its codes and scales are all that is kept, and then the pair of tiles of 128 x 1.
+TEST(FunctionsFp8, KeepsCodesOnly) {
+  Fixture f({kOut, kIn});
+  const int64_t before = f.kept();
+  Segment segment(f.ctx, Mode::training);
+  Var y;
+  {
+    const Var x = segment.result(f.numbers({kRows, kIn}, DType::bf16, 3), DType::f32);
+    y = linear(segment, x, f.weight, DType::bf16);
+    y.value->set_recipe([] { return Tensor(); });
+    y.value->drop();
+    segment.finish_forward();
+  }
+  const auto block = [](int64_t bytes) { return round_up(bytes, 64); };  // as Memory hands out
+  EXPECT_EQ(f.kept() - before,
+            block(kRows * kIn) + block(ceil_div(kIn, 128) * round_up(kRows, 4) * 4));
+  segment.backward({{y, f.numbers({kRows, kOut}, DType::bf16, 4)}});
+  const int64_t tiles = kRows / 128 + 1;
+  EXPECT_EQ(f.kept() - before, block(kRows * kIn) + block(kRows * kOut) + block(tiles * kIn * 4) +
+                                   block(tiles * kOut * 4));
+  segment.weight_gradients();
+  EXPECT_EQ(f.kept(), before);
+}
+
+// Two products that read one value share its codes, in forward and as tiles of 128 x 1.
+TEST(FunctionsFp8, ProductsShareTheCodesOfWhatTheyRead) {
+  Fixture f({kOut, kIn});
+  Value value(f.numbers({kRows, kIn}, DType::bf16, 3));
+  const auto rows = value.fp8_rows(f.ctx, Purpose::activations);
+  EXPECT_EQ(value.fp8_rows(f.ctx, Purpose::activations), rows);
+  const std::vector<int64_t> offsets{0, kRows};
+  const auto columns = value.fp8_columns(f.ctx, offsets, Purpose::activations);
+  EXPECT_EQ(value.fp8_columns(f.ctx, offsets, Purpose::activations), columns);
+}
+
+// SwiGLU's input in FP8: forward used the numbers themselves, backward what the codes stand for.
+TEST(FunctionsFp8, CompactSwigluReadsItsInputFromCodes) {
+  for (bool compact : {false, true}) {
+    Fixture f({kOut, kIn});
+    const Tensor numbers = f.numbers({kRows, kIn}, DType::bf16, 3);
+    const Tensor d_h = f.numbers({kRows, kIn / 2}, DType::bf16, 4);
+    Segment segment(f.ctx, Mode::training, {.compact = compact});
+    const Var gate_up = segment.result(f.numbers({kRows, kIn}, DType::bf16, 3), DType::f32);
+    const Var h = swiglu(segment, gate_up, nullptr);
+    Tensor expected = f.ctx.empty({kRows, kIn / 2}, DType::bf16, Purpose::activations);
+    swiglu(f.ctx, numbers, Tensor{}, expected);
+    expect_same_bits(read(h.get()), read(expected), "h");
+    segment.finish_forward();
+
+    Tensor kept = numbers;
+    if (compact) {
+      kept = f.ctx.empty({kRows, kIn}, DType::bf16, Purpose::activations);
+      dequantize(f.ctx, fp8_rows_of(f.ctx, numbers, kActivationScales, Purpose::activations), kept);
+    }
+    expect_same_bits(read(gate_up.get()), read(kept), "what backward reads");
+    Tensor d_input = f.ctx.empty({kRows, kIn}, DType::bf16, Purpose::activations), none;
+    swiglu_backward(f.ctx, d_h, kept, Tensor{}, d_input, none);
+    segment.backward({{h, f.numbers({kRows, kIn / 2}, DType::bf16, 4)}});
+    expect_same_bits(read(gate_up.gradient->take()), read(d_input), "its gradient");
+  }
+}
+
+TEST(FunctionsFp8, CompactKeepsE5m6) {
+  Fixture f({kOut, kIn});
+  const Tensor numbers = f.numbers({kRows, kIn}, DType::bf16, 3);
+  Segment segment(f.ctx, Mode::training, {.compact = true});
+  const Var o = segment.result(f.numbers({kRows, kIn}, DType::bf16, 3), DType::bf16);
+  keep_compact(segment, o, Kept::e5m6, Purpose::activations);
+  expect_same_bits(read(o.get()), read(numbers), "in forward");
+  segment.finish_forward();
+  E5m6Matrix codes = empty_e5m6(f.ctx, kRows, kIn, Purpose::activations);
+  quantize_e5m6(f.ctx, numbers, codes);
+  Tensor expected = f.ctx.empty({kRows, kIn}, DType::bf16, Purpose::activations);
+  dequantize_e5m6(f.ctx, codes, expected);
+  expect_same_bits(read(o.get()), read(expected), "in backward");
+}
+
+}  // namespace
+}  // namespace strait

@@ -97,5 +97,11 @@ TEST(PipelinesModel, Bf16) {
   expect_gates_hold(recipe, 4);
 }
 
+TEST(PipelinesModel, Fp8) {
+  Recipe recipe = recipe_of("dualpipev", 2, 2, 2, false, "fp8");
+  recipe.train.global_batch *= 4;
+  expect_gates_hold(recipe, 4);
+}
+
 }  // namespace
 }  // namespace strait

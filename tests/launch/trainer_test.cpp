@@ -27,8 +27,8 @@ namespace fs = std::filesystem;
 
 constexpr const char* kRecipe = R"(
 model: {vocab_size: 64, hidden_size: 32, num_hidden_layers: 2, first_k_dense_replace: 1, initializer_range: 0.1,
-        num_attention_heads: 2, q_lora_rank: 12, kv_lora_rank: 16, qk_nope_head_dim: 12, qk_rope_head_dim: 4,
-        v_head_dim: 12, intermediate_size: 48, moe_intermediate_size: 16, n_routed_experts: 8, n_shared_experts: 1,
+        num_attention_heads: 2, q_lora_rank: 16, kv_lora_rank: 16, qk_nope_head_dim: 16, qk_rope_head_dim: 16,
+        v_head_dim: 16, intermediate_size: 48, moe_intermediate_size: 16, n_routed_experts: 8, n_shared_experts: 1,
         num_experts_per_tok: 2, num_nextn_predict_layers: 1}
 balance: {bias_update_speed: 0.01}
 schedule: {kind: cosine, peak_lr: 3e-3, warmup_steps: 2}
@@ -141,11 +141,11 @@ double distance(const std::map<std::string, std::vector<float>>& a,
 }
 
 TEST_F(TrainerTest, AStoppedRunContinuesBitForBit) {
-  for (const char* precision : {"fp32", "bf16"}) {
-    const Recipe r = recipe({std::string("train.precision=") + precision, "parallel.expert=2",
-                             std::string("optimizer.moments_dtype=") + precision});
-    const std::string whole = std::string("whole_") + precision,
-                      cut = std::string("cut_") + precision;
+  for (const std::string precision : {"fp32", "bf16", "fp8"}) {
+    const Recipe r =
+        recipe({"train.precision=" + precision, "parallel.expert=2",
+                "optimizer.moments_dtype=" + (precision == "fp8" ? "bf16" : precision)});
+    const std::string whole = "whole_" + precision, cut = "cut_" + precision;
     EXPECT_EQ(train(r, whole, 2), Outcome::finished);
     EXPECT_EQ(train(r, cut, 2, 3), Outcome::stopped);
     const int64_t stopped_at = checkpoint::latest(RunFolder::checkpoints(run_folder(cut))).step;
@@ -261,7 +261,7 @@ TEST_F(TrainerTest, MomentsAreConvertedWhenTheirDtypeChanges) {
 
 // With the load that the experts met, what is predicted of each purpose is what was measured.
 TEST_F(TrainerTest, MemoryIsAsPredicted) {
-  for (const char* precision : {"fp32", "bf16"}) {
+  for (const char* precision : {"fp32", "bf16", "fp8"}) {
     for (const int64_t expert : {1, 2, 4}) {
       const std::string text = precision + std::string(", expert ") + std::to_string(expert);
       nlohmann::json line;

@@ -45,6 +45,18 @@ TEST_P(Verify, GatesHold) {
             expert == 1 || std::string(wire) == "fp32" || std::string(precision) == "fp32");
 }
 
+// With an FP32 wire every row's codes and scales are those of one rank, so forward has its bits.
+TEST(VerifyFp8, ForwardHasTheBitsOfOneRank) {
+  for (const int ranks_per_node : {0, 2}) {
+    const VerifyReport report =
+        verify_on(4, tiny_recipe(4, "fp8", "fp32"), {.steps = 2, .free_steps = 0}, ranks_per_node);
+    EXPECT_EQ(report.flips, 0);
+    EXPECT_EQ(gate_of(report, "router logits").worst, 0);
+    EXPECT_EQ(gate_of(report, "loss").worst, 0);
+    EXPECT_GT(gate_of(report, "gradients").worst, 0);  // other tokens share tiles of 128
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Local, Verify,
     testing::Values(
@@ -52,8 +64,10 @@ INSTANTIATE_TEST_SUITE_P(
         Case{4, 1, "fp32", "auto"}, Case{4, 2, "fp32", "auto"}, Case{4, 4, "fp32", "auto"},
         Case{2, 2, "bf16", "auto"}, Case{3, 1, "bf16", "auto"}, Case{4, 2, "bf16", "auto"},
         Case{4, 4, "bf16", "auto"}, Case{4, 4, "bf16", "fp32"}, Case{4, 4, "fp32", "auto", 2},
-        Case{4, 4, "bf16", "auto", 2}, Case{4, 4, "bf16", "fp32", 2},
-        Case{4, 4, "fp32", "auto", 2, "flat"}, Case{4, 4, "fp32", "auto", 1, "two_tier"}),
+        Case{4, 4, "bf16", "auto", 2}, Case{4, 4, "bf16", "fp32", 2}, Case{2, 2, "fp8", "auto"},
+        Case{3, 1, "fp8", "auto"}, Case{4, 4, "fp8", "auto", 2}, Case{4, 2, "fp8", "fp32"},
+        Case{4, 4, "fp8", "fp32", 2}, Case{4, 4, "fp32", "auto", 2, "flat"},
+        Case{4, 4, "fp32", "auto", 1, "two_tier"}),
     [](const auto& info) {
       const Case& c = info.param;
       return "Ranks" + std::to_string(c.ranks) + "Expert" + std::to_string(c.expert) + c.precision +

@@ -41,6 +41,8 @@ void check_formats(const Recipe& recipe, Rules& rules) {
                                   {"parallel.dispatch_wire", recipe.parallel.dispatch_wire}})
     rules.require(role == "auto" || recipe.train.precision != "fp32", key,
                   "{} needs train.precision bf16 or fp8, it is fp32", role);
+  rules.require(recipe.parallel.combine_wire != "fp8" || recipe.train.precision != "fp32",
+                "parallel.combine_wire", "fp8 needs train.precision bf16 or fp8, it is fp32");
   rules.require(!dispatches_fp8(recipe) || recipe.model.hidden_size % 4 == 0,
                 "parallel.dispatch_wire", "fp8: hidden_size {} is not a multiple of 4",
                 recipe.model.hidden_size);

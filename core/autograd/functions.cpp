@@ -11,9 +11,24 @@ namespace {
 
 Accumulate accumulate_unless(bool fresh) { return fresh ? Accumulate::no : Accumulate::yes; }
 
+// The codes that `make` writes, which FP8 products alone read.
+template <class Make>
+Var codes_of(Segment& segment, int64_t rows, int64_t cols, Purpose purpose, DType gradient_dtype,
+             const Make& make) {
+  auto codes = std::make_shared<Fp8Matrix>(
+      empty_fp8(segment.ctx(), rows, cols, ScaleLayout::rows_1x128, purpose));
+  make(*codes);
+  return segment.result(Value(std::shared_ptr<const Fp8Matrix>(std::move(codes))), gradient_dtype);
+}
+
 }  // namespace
 
-Var rms_norm(Segment& segment, const Var& x, Parameter& weight, double eps, DType out) {
+ReadBy read_by(const Parameter& weight) {
+  return weight.operands == DType::e4m3 ? ReadBy::fp8_products : ReadBy::anyone;
+}
+
+Var rms_norm(Segment& segment, const Var& x, Parameter& weight, double eps, DType out,
+             ReadBy readers) {
   Context& ctx = segment.ctx();
   const auto run = [&ctx, &weight, eps, out, value = x.value] {
     const Tensor& input = value->get();
@@ -21,7 +36,12 @@ Var rms_norm(Segment& segment, const Var& x, Parameter& weight, double eps, DTyp
     rms_norm(ctx, input, weight.weight, eps, y);
     return y;
   };
-  Var y = segment.result(run(), DType::f32);
+  const Tensor& input = x.get();
+  Var y =
+      readers == ReadBy::anyone
+          ? segment.result(run(), DType::f32)
+          : codes_of(segment, input.rows(), input.cols(), Purpose::activations, DType::f32,
+                     [&](Fp8Matrix& codes) { rms_norm(ctx, input, weight.weight, eps, codes); });
   segment.may_recompute(y, segment.recompute().norms, run);
   segment.on_backward([&ctx, &weight, eps, x, dy_slot = y.gradient] {
     const Tensor dy = dy_slot->take();
@@ -147,7 +167,7 @@ void keep_compact(Segment& segment, const Var& value, Kept format, Purpose purpo
   }
 }
 
-Var swiglu(Segment& segment, const Var& gate_up, const Var* row_weights) {
+Var swiglu(Segment& segment, const Var& gate_up, const Var* row_weights, ReadBy readers) {
   Context& ctx = segment.ctx();
   const Purpose purpose = row_weights == nullptr ? Purpose::activations : Purpose::routed;
   keep_compact(segment, gate_up, Kept::fp8, purpose);
@@ -158,8 +178,13 @@ Var swiglu(Segment& segment, const Var& gate_up, const Var* row_weights) {
     swiglu(ctx, input, w ? w->get() : Tensor{}, h);
     return h;
   };
-  const Tensor h = run();
-  Var y = segment.result(h, h.dtype());
+  const Tensor& input = gate_up.get();
+  Var y = readers == ReadBy::anyone
+              ? segment.result(run(), input.dtype())
+              : codes_of(segment, input.rows(), input.cols() / 2, purpose, input.dtype(),
+                         [&](Fp8Matrix& codes) {
+                           swiglu(ctx, input, weights.defined() ? weights.get() : Tensor{}, codes);
+                         });
   segment.may_recompute(y, segment.recompute().swiglu, run);
   segment.on_backward([&ctx, purpose, gate_up, weights, dh_slot = y.gradient] {
     const Tensor dh = dh_slot->take();
@@ -204,7 +229,7 @@ Route route(Segment& segment, const Var& logits, const RouteSettings& settings,
   return result;
 }
 
-Var gather_pairs(Segment& segment, const Var& rows, const PairMapPtr& pairs) {
+Var gather_pairs(Segment& segment, const Var& rows, const PairMapPtr& pairs, ReadBy readers) {
   Context& ctx = segment.ctx();
   const auto run = [&ctx, pairs, value = rows.value] {
     const Tensor& input = value->get();
@@ -213,11 +238,21 @@ Var gather_pairs(Segment& segment, const Var& rows, const PairMapPtr& pairs) {
     gather_rows(ctx, input, pairs->row_of_pair, copies);
     return copies;
   };
-  const Tensor copies = run();
-  Var y = segment.result(copies, copies.dtype());
+  // Codes of copies are copies of codes.
+  const bool gathers_codes = readers == ReadBy::fp8_products && rows.value->is_codes();
+  Var y;
+  if (gathers_codes) {
+    const Fp8Matrix& from = *rows.value->fp8_rows(ctx, Purpose::routed);
+    y = codes_of(segment, pairs->row_of_pair.numel(), from.codes_RC.cols(), Purpose::routed,
+                 DType::bf16,
+                 [&](Fp8Matrix& codes) { gather_rows(ctx, from, pairs->row_of_pair, codes); });
+  } else {
+    const Tensor copies = run();
+    y = segment.result(copies, copies.dtype());
+  }
   segment.may_recompute(y, true, run);  // a copy of what is kept anyway
   segment.on_backward(
-      [&ctx, pairs, num_rows = rows.get().rows(), into = rows.gradient, dy_slot = y.gradient] {
+      [&ctx, pairs, num_rows = rows.value->num_rows(), into = rows.gradient, dy_slot = y.gradient] {
         const Tensor dy = dy_slot->take();
         bool fresh = false;
         Tensor dx = into->accumulator(ctx, {num_rows, dy.cols()}, fresh);

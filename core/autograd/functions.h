@@ -30,8 +30,14 @@ Var linear_recomputed(Segment& segment, const Var& x, Parameter& weight, DType o
 // y = residual + x W^T in FP32.  residual [T, out] FP32.
 Var linear_add(Segment& segment, const Var& x, Parameter& weight, const Var& residual);
 
+// What reads a value: where that is FP8 products alone, only its codes are made, while its rows
+// are.
+enum class ReadBy : uint8_t { anyone, fp8_products };
+ReadBy read_by(const Parameter& weight);
+
 // y = x / rms(x) * weight.  x [T, n] FP32 or compute dtype -> `out`.
-Var rms_norm(Segment& segment, const Var& x, Parameter& weight, double eps, DType out);
+Var rms_norm(Segment& segment, const Var& x, Parameter& weight, double eps, DType out,
+             ReadBy readers = ReadBy::anyone);
 
 // Splits the columns of x into [T, first] and the rest; the two share x's storage.
 std::pair<Var, Var> split_columns(Segment& segment, const Var& x, int64_t first);
@@ -54,7 +60,8 @@ void keep_compact(Segment& segment, const Var& value, Kept format, Purpose purpo
 
 // silu(gate) * up, times a weight per row if given.  gate_up [R, 2F], row_weights [R] FP32 -> [R,
 // F].
-Var swiglu(Segment& segment, const Var& gate_up, const Var* row_weights);
+Var swiglu(Segment& segment, const Var& gate_up, const Var* row_weights,
+           ReadBy readers = ReadBy::anyone);
 
 // y = x W_e^T for the rows of each expert.  x [R, in] sorted by expert, offsets [E + 1], weight [E,
 // out, in].
@@ -83,7 +90,8 @@ struct PairMap {
 using PairMapPtr = std::shared_ptr<const PairMap>;
 // rows [U, H] -> one row per pair [R, H]; and one row per pair -> the sums [U, H] over each row's
 // pairs.
-Var gather_pairs(Segment& segment, const Var& rows, const PairMapPtr& pairs);
+Var gather_pairs(Segment& segment, const Var& rows, const PairMapPtr& pairs,
+                 ReadBy readers = ReadBy::anyone);
 Var sum_pairs(Segment& segment, const Var& pair_rows, const PairMapPtr& pairs, DType out);
 
 // Rows of the embedding, FP32.  ids [T] -> [T, H].

@@ -65,7 +65,11 @@ Var Segment::constant(Tensor tensor) {
 }
 
 Var Segment::result(Tensor tensor, DType gradient_dtype) {
-  return {std::make_shared<Value>(std::move(tensor)),
+  return result(Value(std::move(tensor)), gradient_dtype);
+}
+
+Var Segment::result(Value value, DType gradient_dtype) {
+  return {std::make_shared<Value>(std::move(value)),
           training() ? std::make_shared<Gradient>(gradient_dtype) : nullptr};
 }
 

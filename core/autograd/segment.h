@@ -37,14 +37,23 @@ struct Recompute {
 class Value {
  public:
   explicit Value(Tensor tensor) : tensor_(std::move(tensor)) {}
+  // A value that exists as codes in tiles of 1 x 128. get() needs a recipe.
+  explicit Value(std::shared_ptr<const Fp8Matrix> rows) : rows_(std::move(rows)) {}
+  // Codes that came from elsewhere: kept as long as the value, which is what they stand for.
+  Value(const Fp8Matrix& rows, std::function<Tensor()> decode)
+      : rows_(std::make_shared<const Fp8Matrix>(rows)),
+        recipe_(std::move(decode)),
+        keeps_rows_(true) {}
   // The tensor; recomputed when it was dropped.
   const Tensor& get();
   void set_recipe(std::function<Tensor()> recipe) { recipe_ = std::move(recipe); }
   bool has_recipe() const { return recipe_ != nullptr; }
+  bool is_codes() const { return keeps_rows_; }
+  int64_t num_rows() const { return rows_ ? rows_->codes_RC.rows() : tensor_.rows(); }
   void drop() {
     if (!recipe_) return;
     tensor_ = {};
-    rows_ = nullptr;
+    if (!keeps_rows_) rows_ = nullptr;
   }
   // The tensor in FP8, made once for all the products that read it: in tiles of 1 x 128, kept as
   // long as the tensor is; in tiles of 128 x 1 along each group's rows, kept by who asked for it.
@@ -57,6 +66,7 @@ class Value {
   std::shared_ptr<const Fp8Matrix> rows_;
   std::weak_ptr<const Fp8Matrix> columns_;
   std::function<Tensor()> recipe_;
+  bool keeps_rows_ = false;
 };
 
 // The gradient of a value: the sum of what its consumers add, in one dtype. A value with several
@@ -103,6 +113,7 @@ class Segment {
   Var constant(Tensor tensor);              // no gradient
   // For ops: a new value whose gradient is summed in `gradient_dtype`.
   Var result(Tensor tensor, DType gradient_dtype);
+  Var result(Value value, DType gradient_dtype);
   // For ops: lets backward recompute `var` with `recipe` when `wanted` (a field of recompute()).
   void may_recompute(const Var& var, bool wanted, std::function<Tensor()> recipe);
   // For ops: the work of backward. Input-gradient work runs in reverse order of recording.

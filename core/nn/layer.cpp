@@ -28,14 +28,15 @@ Var mla(const LayerContext& run, Segment& segment, const AttentionParameters& p,
   const ModelSettings& s = run.model->settings;
   const DType compute = run.model->compute;
   const int64_t qk = s.qk_nope_head_dim + s.qk_rope_head_dim;
-  const Var x = rms_norm(segment, hidden, *p.input_norm, s.rms_norm_eps, compute);
+  const Var x = rms_norm(segment, hidden, *p.input_norm, s.rms_norm_eps, compute, read_by(*p.kv_a));
 
   Var q;
   if (p.q != nullptr) {
     q = linear(segment, x, *p.q, compute);
   } else {
     const Var latent = linear(segment, x, *p.q_a, compute);
-    const Var normed = rms_norm(segment, latent, *p.q_a_norm, kLatentNormEps, compute);
+    const Var normed =
+        rms_norm(segment, latent, *p.q_a_norm, kLatentNormEps, compute, read_by(*p.q_b));
     q = linear_recomputed(segment, normed, *p.q_b, compute, run.recompute.mla_up);
   }
   const RopeLayout of_heads{.num_heads = s.num_attention_heads,
@@ -48,7 +49,8 @@ Var mla(const LayerContext& run, Segment& segment, const AttentionParameters& p,
   auto [latent, k_rope] = split_columns(segment, kv_a, s.kv_lora_rank);
   const RopeLayout one_head{.sequence_length = run.sequence_length};
   k_rope = rope_in_place(segment, k_rope, one_head, run.rope);
-  const Var normed = rms_norm(segment, latent, *p.kv_a_norm, kLatentNormEps, compute);
+  const Var normed =
+      rms_norm(segment, latent, *p.kv_a_norm, kLatentNormEps, compute, read_by(*p.kv_b));
   const Var kv = linear_recomputed(segment, normed, *p.kv_b, compute, run.recompute.mla_up);
 
   const AttentionShape shape{.num_sequences = hidden.get().rows() / run.sequence_length,
@@ -64,7 +66,7 @@ Var mla(const LayerContext& run, Segment& segment, const AttentionParameters& p,
 Var mlp(const LayerContext& run, Segment& segment, const MlpParameters& p, const Var& x) {
   const DType compute = run.model->compute;
   const Var gate_up = linear(segment, x, *p.gate_up, compute);
-  return linear(segment, swiglu(segment, gate_up, nullptr), *p.down, compute);
+  return linear(segment, swiglu(segment, gate_up, nullptr, read_by(*p.down)), *p.down, compute);
 }
 
 }  // namespace
@@ -127,10 +129,10 @@ ExpertsPhase experts_forward(const LayerContext& run, const LayerParameters& lay
   phase.rows = segment.input(batch.rows);
   phase.pair_weights = segment.input(batch.pair_weights);
   if (!batch.rows_are_x) keep_compact(segment, phase.rows, Kept::fp8, Purpose::routed);
-  const Var pairs = gather_pairs(segment, phase.rows, batch.pairs);
+  const Var pairs = gather_pairs(segment, phase.rows, batch.pairs, read_by(*layer.experts_gate_up));
   const Var gate_up =
       grouped_linear(segment, pairs, *layer.experts_gate_up, batch.offsets, compute);
-  const Var h = swiglu(segment, gate_up, &phase.pair_weights);
+  const Var h = swiglu(segment, gate_up, &phase.pair_weights, read_by(*layer.experts_down));
   const Var y = grouped_linear(segment, h, *layer.experts_down, batch.offsets, compute);
   phase.sums = sum_pairs(segment, y, batch.pairs, sums_dtype);
   segment.finish_forward();

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/ops/check.h"
+#include "core/ops/cpu/fp8_rows.h"
 #include "core/ops/cpu/isa.h"
 #include "core/ops/cpu/kernels/quantize.h"
 #include "core/ops/cpu/tensor_rows.h"
@@ -66,6 +67,45 @@ void quantize_rows(Context& ctx, const Tensor& x_RC, const QuantizeSettings& set
     const cpu::Fp8Rows q = fp8_rows(q_RC);
     ctx.pool().parallel_for(q.rows, cpu::row_grain(q.cols), [&](int64_t begin, int64_t end) {
       kernel(x, rule_of(settings), q, begin, end);
+    });
+  });
+}
+
+void cpu::make_fp8_rows(Context& ctx, const Cost& cost, DType dtype,
+                        const QuantizeSettings& settings, Fp8Matrix& q_RC,
+                        const std::function<void(Rows, int64_t, int64_t)>& make) {
+  const int64_t rows = q_RC.codes_RC.rows(), cols = q_RC.codes_RC.cols();
+  check_fp8("make_fp8_rows", "q", q_RC, rows, cols, ScaleLayout::rows_1x128);
+  ctx.run(cost, [&] {
+    const cpu::Fp8Rows q = fp8_rows(q_RC);
+    ctx.pool().parallel_for(rows, cpu::row_grain(cols), [&](int64_t begin, int64_t end) {
+      const auto row_bytes = cols * static_cast<int64_t>(size_of(dtype));
+      std::vector<std::byte> made(static_cast<size_t>((end - begin) * row_bytes));
+      cpu::Rows rows_from_0{made.data(), cols, dtype == DType::bf16};
+      rows_from_0 = cpu::advance(rows_from_0, -begin * cols);
+      make(rows_from_0, begin, end);
+      STRAIT_CPU_KERNEL(quantize_rows)(rows_from_0, rule_of(settings), q, begin, end);
+    });
+  });
+}
+
+void gather_rows(Context& ctx, const Fp8Matrix& x, const Tensor& index_R, Fp8Matrix& out) {
+  const int64_t from = x.codes_RC.rows(), cols = x.codes_RC.cols(), rows = index_R.numel();
+  check_flat("gather_rows", "index", index_R, rows, {DType::i32});
+  check_fp8("gather_rows", "x", x, from, cols, ScaleLayout::rows_1x128);
+  check_fp8("gather_rows", "out", out, rows, cols, ScaleLayout::rows_1x128);
+  const Cost cost{.bytes = 2 * static_cast<double>(out.codes_RC.bytes() + out.scales.bytes()) +
+                           static_cast<double>(index_R.bytes()),
+                  .op_class = OpClass::permute};
+  ctx.run(cost, [&] {
+    const cpu::Fp8Rows q = fp8_rows(x), to = fp8_rows(out);
+    const int32_t* index = index_R.data<int32_t>();
+    ctx.pool().parallel_for(rows, cpu::row_grain(cols), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        std::memcpy(to.codes + r * cols, q.codes + index[r] * cols, static_cast<size_t>(cols));
+        for (int64_t tile = 0; tile < ceil_div(cols, kScaleBlock); ++tile)
+          to.scales[tile * to.scale_stride + r] = q.scales[tile * q.scale_stride + index[r]];
+      }
     });
   });
 }
@@ -228,6 +268,54 @@ void pack_fp8_wire(Context& ctx, const Fp8Matrix& q, const Tensor& rows_R, Tenso
   });
 }
 
+namespace {
+
+cpu::Fp8Rows wire_rows(const Tensor& wire, int64_t cols) {
+  return {.codes = reinterpret_cast<uint8_t*>(wire.raw()),
+          .scales = wire.data<float>() + cols / 4,
+          .rows = wire.rows(),
+          .cols = cols,
+          .row_bytes = fp8_wire_words(cols) * 4};
+}
+
+}  // namespace
+
+void encode_fp8_wire_part(const Tensor& x_RC, const QuantizeSettings& settings, int64_t begin,
+                          int64_t end, const Tensor& wire) {
+  STRAIT_CPU_KERNEL(quantize_rows)
+  (cpu::rows_of(x_RC), rule_of(settings), wire_rows(wire, x_RC.cols()), begin, end);
+}
+
+void encode_fp8_wire(Context& ctx, const Tensor& x_RC, const QuantizeSettings& settings,
+                     const Tensor& wire) {
+  check_matrix("encode_fp8_wire", "x", x_RC, kAnySize, kAnySize, kActivationTypes);
+  check_flat("encode_fp8_wire", "wire", wire, x_RC.rows() * fp8_wire_words(x_RC.cols()),
+             {DType::f32});
+  ctx.run({.bytes = static_cast<double>(x_RC.bytes() + wire.bytes())}, [&] {
+    ctx.pool().parallel_for(x_RC.rows(), cpu::row_grain(x_RC.cols()),
+                            [&](int64_t begin, int64_t end) {
+                              encode_fp8_wire_part(x_RC, settings, begin, end, wire);
+                            });
+  });
+}
+
+void unpack_fp8_wire(Context& ctx, const Tensor& wire, Fp8Matrix& q_RC) {
+  const int64_t rows = wire.rows(), cols = q_RC.codes_RC.cols(), words = fp8_wire_words(cols);
+  check_flat("unpack_fp8_wire", "wire", wire, rows * words, {DType::f32});
+  check_fp8("unpack_fp8_wire", "q", q_RC, rows, cols, ScaleLayout::rows_1x128);
+  ctx.run({.bytes = 2 * static_cast<double>(wire.bytes())}, [&] {
+    const cpu::Fp8Rows q = fp8_rows(q_RC);
+    ctx.pool().parallel_for(rows, cpu::row_grain(cols), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        const float* const from = wire.data<float>() + r * words;
+        std::memcpy(q.codes + r * cols, from, static_cast<size_t>(cols));
+        for (int64_t tile = 0; tile < ceil_div(cols, kScaleBlock); ++tile)
+          q.scales[tile * q.scale_stride + r] = from[cols / 4 + tile];
+      }
+    });
+  });
+}
+
 void unpack_fp8_wire(Context& ctx, const Tensor& wire, Tensor& x_RC) {
   const int64_t cols = x_RC.cols(), words = fp8_wire_words(cols);
   check_flat("unpack_fp8_wire", "wire", wire, x_RC.rows() * words, {DType::f32});
@@ -235,11 +323,7 @@ void unpack_fp8_wire(Context& ctx, const Tensor& wire, Tensor& x_RC) {
   const Cost cost{.bytes = static_cast<double>(wire.bytes() + x_RC.bytes())};
   ctx.run(cost, [&] {
     const auto kernel = STRAIT_CPU_KERNEL(dequantize);
-    const cpu::Fp8Rows q{.codes = reinterpret_cast<uint8_t*>(wire.raw()),
-                         .scales = wire.data<float>() + cols / 4,
-                         .rows = x_RC.rows(),
-                         .cols = cols,
-                         .row_bytes = words * 4};
+    const cpu::Fp8Rows q = wire_rows(wire, cols);
     ctx.pool().parallel_for(q.rows, cpu::row_grain(cols), [&](int64_t begin, int64_t end) {
       kernel(q, cpu::rows_of(x_RC), begin, end);
     });

@@ -73,7 +73,17 @@ void requantize_columns(Context& ctx, const Fp8Matrix& q_RC, const QuantizeSetti
 constexpr int64_t fp8_wire_words(int64_t cols) { return cols / 4 + ceil_div(cols, kScaleBlock); }
 // wire[r] = row rows_R[r] of q, which has tiles of 1 x 128.
 void pack_fp8_wire(Context& ctx, const Fp8Matrix& q, const Tensor& rows_R, Tensor& wire);
+// wire[r] = x[r] quantised.
+void encode_fp8_wire(Context& ctx, const Tensor& x_RC, const QuantizeSettings& settings,
+                     const Tensor& wire);
+// Rows [begin, end) alone, for a caller without a Context of its own.
+void encode_fp8_wire_part(const Tensor& x_RC, const QuantizeSettings& settings, int64_t begin,
+                          int64_t end, const Tensor& wire);
+void unpack_fp8_wire(Context& ctx, const Tensor& wire, Fp8Matrix& q_RC);
 void unpack_fp8_wire(Context& ctx, const Tensor& wire, Tensor& x_RC);  // to what the codes mean
+
+// out[r] = x[index_R[r]], codes and scales. Both have tiles of 1 x 128.
+void gather_rows(Context& ctx, const Fp8Matrix& x, const Tensor& index_R, Fp8Matrix& out);
 
 // E5M6 in tiles of 1 x 128 with power-of-two scales; two codes of 12 bits in three bytes, the first
 // in the lower bits.

@@ -1,6 +1,7 @@
 #include "core/ops/rms_norm.h"
 
 #include "core/ops/check.h"
+#include "core/ops/cpu/fp8_rows.h"
 #include "core/ops/cpu/isa.h"
 #include "core/ops/cpu/kernels/column_sums.h"
 #include "core/ops/cpu/kernels/elementwise.h"
@@ -37,6 +38,21 @@ void rms_norm(Context& ctx, const Tensor& x_TH, const Tensor& weight_H, double e
       kernel(x, weight, static_cast<float>(eps), y, cols, begin, end);
     });
   });
+}
+
+void rms_norm(Context& ctx, const Tensor& x_TH, const Tensor& weight_H, double eps,
+              Fp8Matrix& y_TH) {
+  const int64_t cols = x_TH.cols();
+  check_matrix("rms_norm", "x", x_TH, y_TH.codes_RC.rows(), y_TH.codes_RC.cols(), kActivationTypes);
+  check_flat("rms_norm", "weight", weight_H, cols, {DType::f32});
+  const Cost cost{.flops = 4.0 * static_cast<double>(x_TH.numel()),
+                  .bytes = bytes_of({&x_TH, &weight_H, &y_TH.codes_RC, &y_TH.scales})};
+  cpu::make_fp8_rows(ctx, cost, DType::bf16, kActivationScales, y_TH,
+                     [&](cpu::Rows y, int64_t begin, int64_t end) {
+                       STRAIT_CPU_KERNEL(rms_norm)
+                       (cpu::rows_of(x_TH), weight_H.data<float>(), static_cast<float>(eps), y,
+                        cols, begin, end);
+                     });
 }
 
 void rms_norm_backward(Context& ctx, const Tensor& dy_TH, const Tensor& x_TH,

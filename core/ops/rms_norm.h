@@ -5,6 +5,7 @@
 
 #include "core/context.h"
 #include "core/ops/accumulate.h"
+#include "core/ops/quantize.h"
 
 namespace strait {
 
@@ -15,6 +16,10 @@ void rms_norm(Context& ctx, const Tensor& x_TH, const Tensor& weight_H, double e
 // dx_TH (A) is written or added to; d_weight_H (f32) is always added to. Either may be an undefined
 // Tensor and is then skipped. d_weight sums chunks of 32 rows in a fixed tree: the same bits for
 // any number of threads. dx may be dy.
+// The same in FP8 at once, with the bits of quantize_rows of a BF16 y.
+void rms_norm(Context& ctx, const Tensor& x_TH, const Tensor& weight_H, double eps,
+              Fp8Matrix& y_TH);
+
 void rms_norm_backward(Context& ctx, const Tensor& dy_TH, const Tensor& x_TH,
                        const Tensor& weight_H, double eps, Accumulate accumulate, Tensor& dx_TH,
                        Tensor& d_weight_H);

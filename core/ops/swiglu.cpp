@@ -1,6 +1,7 @@
 #include "core/ops/swiglu.h"
 
 #include "core/ops/check.h"
+#include "core/ops/cpu/fp8_rows.h"
 #include "core/ops/cpu/isa.h"
 #include "core/ops/cpu/kernels/swiglu.h"
 #include "core/ops/cpu/tensor_rows.h"
@@ -38,6 +39,21 @@ void swiglu(Context& ctx, const Tensor& gate_up_T2F, const Tensor& weight_T, Ten
       kernel(gate_up, weight, h, cols, begin, end);
     });
   });
+}
+
+void swiglu(Context& ctx, const Tensor& gate_up_T2F, const Tensor& weight_T, Fp8Matrix& h_TF) {
+  const char* op = "swiglu";
+  const int64_t cols = check_gate_up(op, gate_up_T2F), rows = gate_up_T2F.rows();
+  check_matrix(op, "h", h_TF.codes_RC, rows, cols, {DType::u8});
+  if (weight_T.defined()) check_flat(op, "weight", weight_T, rows, {DType::f32});
+  const Cost cost{.flops = 6.0 * static_cast<double>(h_TF.codes_RC.numel()),
+                  .bytes = static_cast<double>(gate_up_T2F.bytes() + h_TF.codes_RC.bytes() +
+                                               h_TF.scales.bytes())};
+  cpu::make_fp8_rows(ctx, cost, DType::bf16, kActivationScales, h_TF,
+                     [&](cpu::Rows h, int64_t begin, int64_t end) {
+                       STRAIT_CPU_KERNEL(swiglu)
+                       (cpu::rows_of(gate_up_T2F), data_or_null(weight_T), h, cols, begin, end);
+                     });
 }
 
 void swiglu_backward(Context& ctx, const Tensor& dh_TF, const Tensor& gate_up_T2F,

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "core/context.h"
+#include "core/ops/quantize.h"
 
 namespace strait {
 
@@ -14,6 +15,9 @@ void swiglu(Context& ctx, const Tensor& gate_up_T2F, const Tensor& weight_T, Ten
 // Gradients from dh_TF: d_gate_up_T2F (A) and, where weight_T is defined, d_weight_T (f32), both
 // overwritten. d_gate_up may be gate_up. REQUIRES: d_weight_T is defined if and only if weight_T
 // is.
+// The same in FP8 at once, with the bits of quantize_rows of a BF16 h.
+void swiglu(Context& ctx, const Tensor& gate_up_T2F, const Tensor& weight_T, Fp8Matrix& h_TF);
+
 void swiglu_backward(Context& ctx, const Tensor& dh_TF, const Tensor& gate_up_T2F,
                      const Tensor& weight_T, Tensor& d_gate_up_T2F, Tensor& d_weight_T);
 

@@ -48,6 +48,7 @@ int run_verify(const VerifyOptions& options, Comm& comm) {
   exact.train.precision = "bf16";
   exact.formats = {};
   exact.parallel.dispatch_wire = "auto";
+  if (exact.parallel.combine_wire == "fp8") exact.parallel.combine_wire = "bf16";
   const int in_bf16 = verify_once(exact, options, comm);
   const int in_fp8 = verify_once(recipe, options, comm);
   return std::max(in_bf16, in_fp8);

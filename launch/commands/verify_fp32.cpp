@@ -12,7 +12,7 @@ constexpr StateKind kGradient[] = {StateKind::gradient};
 EngineSettings in_fp32(EngineSettings settings) {
   settings.formats = DType::f32;
   settings.combine_wire = DType::f32;
-  settings.recompute.compact = settings.fp8_dispatch = false;
+  settings.recompute.compact = settings.fp8_dispatch = settings.fp8_sums = false;
   return settings;
 }
 

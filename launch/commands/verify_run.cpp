@@ -40,7 +40,7 @@ enum GateIndex {
 bool uses_fp8(const EngineSettings& settings) {
   const ModelFormats& f = settings.formats;
   return f.attention == DType::e4m3 || f.mlp == DType::e4m3 || f.experts == DType::e4m3 ||
-         settings.recompute.compact || settings.fp8_dispatch;
+         settings.recompute.compact || settings.fp8_dispatch || settings.fp8_sums;
 }
 
 // `narrow`: BF16 somewhere; `rounds_sums`: expert sums travel, and in BF16. In FP8 a difference of
@@ -155,7 +155,9 @@ Verifier::Verifier(const Recipe& recipe, const VerifyPlan& plan, Comm& comm)
   const bool narrow_wire = settings_.combine_wire == DType::bf16;
   report_ = {.recipe = recipe_.run.name,
              .precision = recipe_.train.precision,
-             .combine_wire = narrow_wire ? "bf16" : "fp32",
+             .combine_wire = settings_.fp8_sums ? "fp8"
+                             : narrow_wire      ? "bf16"
+                                                : "fp32",
              .data = first_ ? windows_->source() : "",
              .schedule = recipe_.parallel.schedule,
              .ranks = comm_.size(),

@@ -35,6 +35,7 @@ struct EngineSettings {
   ModelFormats formats = DType::f32;
   DType combine_wire = DType::f32;
   bool fp8_dispatch = false;
+  bool fp8_sums = false;          // of experts, on their way back; the rest is of combine_wire
   std::string exchange = "auto";  // as parallel.exchange
   int exchange_chunks = 1;        // of a two-tier exchange
   double routed_headroom = 0;     // of the RoutedPool; 0: no limit

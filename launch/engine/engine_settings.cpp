@@ -25,8 +25,9 @@ EngineSettings engine_settings(const Recipe& recipe, const Mesh& mesh, int num_t
   settings.mtp = recipe.mtp;
   settings.formats = formats_of(recipe);
   settings.combine_wire = wire == "auto"   ? settings.formats.compute
-                          : wire == "bf16" ? DType::bf16
-                                           : DType::f32;
+                          : wire == "fp32" ? DType::f32
+                                           : DType::bf16;
+  settings.fp8_sums = wire == "fp8";
   settings.fp8_dispatch = dispatches_fp8(recipe);
   settings.exchange = recipe.parallel.exchange;
   settings.exchange_chunks = static_cast<int>(recipe.parallel.exchange_chunks);

@@ -144,6 +144,7 @@ void Engine::attention_task(const Task& task) {
           .compute = settings_.formats.compute,
           .combine_wire = settings_.combine_wire,
           .fp8 = settings_.fp8_dispatch,
+          .fp8_sums = settings_.fp8_sums,
           .may_forget = routed_pool_.limited() && layer_context_.mode == Mode::training,
           .expected = loads_[static_cast<size_t>(parameters.moe_index)]},
       step_shape_.waves, layer.attention.x.value, layer.attention.expert_ids,

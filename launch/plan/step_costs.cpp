@@ -131,7 +131,7 @@ std::map<std::pair<Kind, Pass>, ExchangeBytes> exchange_bytes(const StepCostSett
   const double back = hidden * static_cast<double>(size_of(settings.engine.combine_wire));
   const double there = hidden * kFp8Bytes;
   return {{{Kind::dispatch, Pass::forward}, {(fp8 ? there : compute) + 4, 8}},
-          {{Kind::combine, Pass::forward}, {back, 0}},
+          {{Kind::combine, Pass::forward}, {settings.engine.fp8_sums ? there : back, 0}},
           {{Kind::combine, Pass::input_gradient}, {fp8 ? there : back, 0}},
           {{Kind::dispatch, Pass::input_gradient}, {back, 4}}};
 }

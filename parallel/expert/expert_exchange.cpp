@@ -138,16 +138,14 @@ void ExpertExchange::pack_rows(const Tensor& x) {
   pair_weights_ = {};
 }
 
-Tensor ExpertExchange::wire_rows(int64_t rows, DType dtype, bool to_experts,
-                                 Purpose purpose) const {
-  const bool fp8 = to_experts && settings_.fp8;
+Tensor ExpertExchange::wire_rows(int64_t rows, DType dtype, bool fp8, Purpose purpose) const {
   return settings_.ctx->empty({rows, fp8 ? fp8_wire_words(hidden_) : hidden_},
                               fp8 ? DType::f32 : dtype, purpose);
 }
 
 Tensor ExpertExchange::packed_rows(Context& ctx, const Tensor& x, DType dtype,
                                    const QuantizeSettings& scales) {
-  Tensor wire = wire_rows(num_rows_, dtype, true, Purpose::communication);
+  Tensor wire = wire_rows(num_rows_, dtype, settings_.fp8, Purpose::communication);
   if (settings_.fp8)
     pack_fp8_wire(ctx, fp8_rows_of(ctx, x, scales, Purpose::workspace), token_of_row_, wire);
   else
@@ -155,10 +153,10 @@ Tensor ExpertExchange::packed_rows(Context& ctx, const Tensor& x, DType dtype,
   return wire;
 }
 
-Tensor ExpertExchange::unpacked_rows(Tensor wire, DType dtype, Purpose purpose) const {
-  if (!settings_.fp8) return wire;
-  Tensor rows = settings_.ctx->empty({wire.rows(), hidden_}, dtype, purpose);
-  unpack_fp8_wire(*settings_.ctx, wire, rows);
+Tensor ExpertExchange::unpacked_rows(Context& ctx, Tensor wire, bool fp8) const {
+  if (!fp8) return wire;
+  Tensor rows = ctx.empty({wire.rows(), hidden_}, settings_.combine_wire, Purpose::communication);
+  unpack_fp8_wire(ctx, wire, rows);
   return rows;
 }
 
@@ -172,7 +170,14 @@ void ExpertExchange::expect_relay(const Tensor& like) {
   const auto rows = [&](int64_t count) {
     return settings_.ctx->empty({count, like.cols()}, like.dtype(), Purpose::communication);
   };
-  const Tensor whole = rows(num_rows_), parted = rows(rows_here_);
+  const Tensor whole = rows(num_rows_);
+  if (!recv_is_fp8_sums_) {
+    const Tensor parted = rows(rows_here_);
+  } else {
+    const Tensor parted =
+                     wire_rows(rows_here_, settings_.combine_wire, false, Purpose::communication),
+                 sums = wire_rows(num_rows_, settings_.combine_wire, false, Purpose::communication);
+  }
 }
 
 OperationPtr ExpertExchange::dispatch() {
@@ -183,7 +188,7 @@ OperationPtr ExpertExchange::dispatch() {
   }
   Context& ctx = *settings_.ctx;
   recv_scalars_ = ctx.empty({rows_here_ + 2 * pairs_here_}, DType::i32, Purpose::communication);
-  recv_ = wire_rows(rows_here_, settings_.compute, true, Purpose::routed);
+  recv_ = wire_rows(rows_here_, settings_.compute, settings_.fp8, Purpose::routed);
   expect_relay(recv_);
   return nullptr;
 }
@@ -212,14 +217,25 @@ ExpertBatch ExpertExchange::arrived() {
 std::shared_ptr<Value> ExpertExchange::own_rows() {
   if (!settings_.fp8) return x_;
   Context& ctx = *settings_.ctx;
-  Tensor rows = ctx.empty({tokens_, hidden_}, settings_.compute, Purpose::routed);
-  dequantize(ctx, *x_->fp8_rows(ctx, Purpose::activations), rows);
-  return std::make_shared<Value>(rows);
+  return value_of_codes(*x_->fp8_rows(ctx, Purpose::activations));
+}
+
+std::shared_ptr<Value> ExpertExchange::value_of_codes(const Fp8Matrix& codes) const {
+  return std::make_shared<Value>(codes, [&ctx = *settings_.ctx, codes, dtype = settings_.compute] {
+    Tensor rows = ctx.empty({codes.codes_RC.rows(), codes.codes_RC.cols()}, dtype, Purpose::routed);
+    dequantize(ctx, codes, rows);
+    return rows;
+  });
 }
 
 std::shared_ptr<Value> ExpertExchange::arrived_rows(Tensor& wire) const {
-  return std::make_shared<Value>(
-      unpacked_rows(std::exchange(wire, {}), settings_.compute, Purpose::routed));
+  const Tensor arrived = std::exchange(wire, {});
+  if (!settings_.fp8) return std::make_shared<Value>(arrived);
+  Context& ctx = *settings_.ctx;
+  Fp8Matrix codes =
+      empty_fp8(ctx, arrived.rows(), hidden_, ScaleLayout::rows_1x128, Purpose::routed);
+  unpack_fp8_wire(ctx, arrived, codes);
+  return value_of_codes(codes);
 }
 
 ExpertBatch ExpertExchange::batch_of(std::shared_ptr<Value> rows) {
@@ -264,12 +280,15 @@ RoutedRows ExpertExchange::load() const {
 
 void ExpertExchange::pack_sums(const Tensor& sums_UH) {
   (num_ranks_ == 1 ? recv_ : send_) = sums_UH;
+  if (num_ranks_ == 1 || !settings_.fp8_sums || settings_.links.two_tier) return;
+  send_ = wire_rows(rows_here_, settings_.combine_wire, true, Purpose::communication);
+  encode_fp8_wire(*settings_.ctx, sums_UH, kActivationScales, send_);
 }
 
 OperationPtr ExpertExchange::combine() {
   if (num_ranks_ == 1) return nullptr;
-  recv_ =
-      settings_.ctx->empty({num_rows_, hidden_}, settings_.combine_wire, Purpose::communication);
+  recv_is_fp8_sums_ = settings_.fp8_sums;
+  recv_ = wire_rows(num_rows_, settings_.combine_wire, settings_.fp8_sums, Purpose::communication);
   if (path_) {
     count_floor(recv_);
     std::vector<Step> steps;
@@ -289,7 +308,8 @@ void ExpertExchange::add_sums(Context& ctx, Tensor& hidden_TH) {
   if (num_ranks_ == 1) {
     add(ctx, recv_, hidden_TH);
   } else {
-    tree_sum(ctx, recv_, rows_of_token_, {0, settings_.num_experts}, Accumulate::yes, hidden_TH);
+    tree_sum(ctx, unpacked_rows(ctx, std::exchange(recv_, {}), recv_is_fp8_sums_), rows_of_token_,
+             {0, settings_.num_experts}, Accumulate::yes, hidden_TH);
   }
   send_ = recv_ = {};
 }
@@ -310,11 +330,12 @@ void ExpertExchange::pack_gradient(Context& ctx, const Tensor& d_hidden_TH) {
 
 OperationPtr ExpertExchange::combine_inverse() {
   if (num_ranks_ == 1) return nullptr;
-  recv_ = wire_rows(rows_here_, settings_.combine_wire, true, Purpose::communication);
+  recv_is_fp8_sums_ = false;
+  recv_ = wire_rows(rows_here_, settings_.combine_wire, settings_.fp8, Purpose::communication);
   if (path_) {
     count_floor(recv_);
     if (sends_again_[0] == 0) return path_->send(send_, recv_);
-    recv_again_ = wire_rows(rows_here_, settings_.compute, true, Purpose::routed);
+    recv_again_ = wire_rows(rows_here_, settings_.compute, settings_.fp8, Purpose::routed);
     std::vector<Step> steps;
     steps.push_back([this] { return path_->send(send_again_, recv_again_); });
     steps.push_back([this] { return path_->send(send_, recv_); });
@@ -328,7 +349,7 @@ Tensor ExpertExchange::take_d_sums() {
   send_ = send_again_ = x_again_ = {};
   if (!forgotten_) recv_again_ = {};  // this rank has its rows
   if (num_ranks_ == 1) return std::exchange(recv_, {});
-  return unpacked_rows(std::exchange(recv_, {}), settings_.combine_wire, Purpose::communication);
+  return unpacked_rows(*settings_.ctx, std::exchange(recv_, {}), settings_.fp8);
 }
 
 void ExpertExchange::pack_expert_gradients(const ExpertsGradient& gradients) {
@@ -391,9 +412,10 @@ void ExpertExchange::take_weight_gradients(Tensor& d_weights_TK) {
   send_scalars_ = recv_scalars_ = {};
 }
 
-ExpertExchange::Returned ExpertExchange::take_returned() {
+ExpertExchange::Returned ExpertExchange::take_returned(Context& ctx) {
   send_ = {};
-  return {.rows = std::exchange(recv_, {}), .entries = rows_of_token_};
+  return {.rows = unpacked_rows(ctx, std::exchange(recv_, {}), recv_is_fp8_sums_),
+          .entries = rows_of_token_};
 }
 
 }  // namespace strait

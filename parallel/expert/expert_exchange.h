@@ -15,10 +15,11 @@
 // Where rows may be forgotten (routed_pool.h), the ranks agree in combine whether any of them has
 // done so; if so, combine_inverse also sends the rows again. Wire per hop of dispatch: rows of H
 // elements, 4 bytes a row and 8 bytes a (row, expert) pair; combine: rows only; dispatch_inverse:
-// rows and 4 bytes a pair. With fp8 rows on their way to the experts, in dispatch and in
-// combine_inverse, are codes with a scale for 128 elements; what arrives is decoded. One rank
-// rounds them alike, so that the experts see the same numbers in every layout. Source: DeepSeek-V3
-// report, sections 3.2.2 and 3.3.3.
+// rows and 4 bytes a pair. With fp8_sums combine's rows are codes and scales, one rounding for each
+// row that leaves a rank (or, two-tier, a node). With fp8 rows on their way to the experts, in
+// dispatch and in combine_inverse, are codes with a scale for 128 elements; what arrives is
+// decoded. One rank rounds them alike, so that the experts see the same numbers in every layout.
+// Source: DeepSeek-V3 report, sections 3.2.2 and 3.3.3.
 #pragma once
 
 #include <memory>
@@ -44,8 +45,9 @@ struct ExchangeSettings {
   DType compute = DType::f32;       // of dispatched rows
   DType combine_wire = DType::f32;  // of sums on their way back, and of gradients
   bool fp8 = false;                 // rows on their way to the experts, and their gradients
-  bool may_forget = false;          // whether some rank may call forget()
-  RoutedRows expected = {};         // on `meta`, where nothing is routed; not used with one rank
+  bool fp8_sums = false;     // sums on their way back; combine_wire inside a node of two tiers
+  bool may_forget = false;   // whether some rank may call forget()
+  RoutedRows expected = {};  // on `meta`, where nothing is routed; not used with one rank
   // Only the experts of one wave of several (expert_parts.h); `expected` counts all. 1 with one
   // rank.
   int wave = 0, num_waves = 1;
@@ -90,7 +92,7 @@ class ExpertExchange {
     Tensor rows;
     TreeEntries entries;
   };
-  Returned take_returned();                          // after combine or dispatch_inverse
+  Returned take_returned(Context& ctx);              // after combine or dispatch_inverse
   void take_weight_gradients(Tensor& d_weights_TK);  // its own choices, after dispatch_inverse
 
   DType sums_dtype() const;  // what experts_forward should produce
@@ -100,14 +102,15 @@ class ExpertExchange {
   void expect_route();  // on `meta`
   void plan_route(const int32_t* ids, const float* weights);
   void pack_rows(const Tensor& x);
-  // Rows on a wire: of `dtype`, or to the experts (dispatch, combine_inverse) maybe FP8.
-  Tensor wire_rows(int64_t rows, DType dtype, bool to_experts, Purpose purpose) const;
+  Tensor wire_rows(int64_t rows, DType dtype, bool fp8, Purpose purpose) const;
   // The rows `token_of_row_` of x [T, H], for the way to the experts.
   Tensor packed_rows(Context& ctx, const Tensor& x, DType dtype, const QuantizeSettings& scales);
-  Tensor unpacked_rows(Tensor wire, DType dtype, Purpose purpose) const;
+  // What came over the wire, in combine_wire.
+  Tensor unpacked_rows(Context& ctx, Tensor wire, bool fp8) const;
   void expect_relay(const Tensor& like);  // on `meta`: what dispatch and the others hold shortly
   void count_floor(const Tensor& rows);
   std::shared_ptr<Value> own_rows();
+  std::shared_ptr<Value> value_of_codes(const Fp8Matrix& codes) const;
   std::shared_ptr<Value> arrived_rows(Tensor& wire) const;
   ExpertBatch batch_of(std::shared_ptr<Value> rows);
   OperationPtr agree_on_sending_again();
@@ -130,7 +133,8 @@ class ExpertExchange {
   Tensor token_of_row_;              // [rows] i32
   TreeEntries rows_of_token_;        // the parts' sums, for the sum over parts
   SortedPairs sorted_;
-  Tensor send_, recv_;                  // rows in flight
+  Tensor send_, recv_;  // rows in flight
+  bool recv_is_fp8_sums_ = false;
   Tensor send_scalars_, recv_scalars_;  // ids and weights, or weight gradients, in flight
 };
 

@@ -57,7 +57,7 @@ void ExpertWaves::sum_returned(Context& ctx, Accumulate accumulate, Tensor& out_
   std::vector<ExpertExchange::Returned> parts;
   int64_t num_rows = 0;
   for (const auto& wave : waves_) {
-    parts.push_back(wave->take_returned());
+    parts.push_back(wave->take_returned(ctx));
     num_rows += parts.back().rows.rows();
   }
   Tensor rows = ctx.empty({num_rows, hidden_}, settings_.combine_wire, Purpose::workspace);

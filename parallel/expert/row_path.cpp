@@ -47,10 +47,14 @@ Tensor RowPath::like(const Tensor& rows, int64_t count, Purpose purpose) const {
   return ctx_.empty({count, rows.cols()}, rows.dtype(), purpose);
 }
 
-RowPath::RelayPtr RowPath::relay_for(const Tensor& rows) const {
-  return std::make_shared<Relay>(
-      Relay{.whole = like(rows, first_.arriving().num_rows(), Purpose::communication),
-            .parted = like(rows, second_->plan().num_rows(), Purpose::communication)});
+RowPath::RelayPtr RowPath::relay_for(const Tensor& rows, const Tensor& in_node) const {
+  const int64_t count = first_.arriving().num_rows();
+  const auto relay = std::make_shared<Relay>(
+      Relay{.whole = like(rows, count, Purpose::communication),
+            .parted = like(in_node, second_->plan().num_rows(), Purpose::communication),
+            .sums = {}});
+  if (rows.cols() != in_node.cols()) relay->sums = like(in_node, count, Purpose::communication);
+  return relay;
 }
 
 OperationPtr RowPath::dispatch(const Tensor& words, const Tensor& rows, Tensor& arrived) {
@@ -62,7 +66,8 @@ OperationPtr RowPath::dispatch(const Tensor& words, const Tensor& rows, Tensor& 
           rows, arrived,
           std::make_shared<Relay>(
               Relay{.whole = like(rows, first_.arriving().num_rows(), Purpose::communication),
-                    .parted = {}}));
+                    .parted = {},
+                    .sums = {}}));
     arrived = like(rows, first_.arriving().num_rows(), Purpose::routed);
     return first_.send_rows(rows, arrived, 0);
   });
@@ -73,7 +78,7 @@ OperationPtr RowPath::send(const Tensor& rows, const Tensor& arrived) {
   if (!second_channel_) return first_.send_rows(rows, arrived, 0);
   std::vector<Step> steps;
   const auto held = std::make_shared<Tensor>(arrived);
-  steps.push_back([this, rows, held] { return through_relay(rows, *held, relay_for(rows)); });
+  steps.push_back([this, rows, held] { return through_relay(rows, *held, relay_for(rows, rows)); });
   return sequence(std::move(steps));
 }
 
@@ -148,8 +153,12 @@ OperationPtr RowPath::add_chunk(const RelayPtr& relay, int chunk) const {
     ranges.push_back(first_.arriving_chunk(node, chunk));
   return for_rows(*second_channel_, ranges, row_bytes_of(relay->whole),
                   [this, relay](int64_t begin, int64_t end) {
+                    const bool encodes = relay->sums.defined();
                     tree_sum_part(relay->parted, second_->plan().sums(), node_experts_, begin, end,
-                                  relay->whole);
+                                  encodes ? relay->sums : relay->whole);
+                    if (encodes)
+                      encode_fp8_wire_part(relay->sums, kActivationScales, begin, end,
+                                           relay->whole);
                   });
 }
 
@@ -157,7 +166,7 @@ OperationPtr RowPath::return_sums(const Tensor& arrived, const Tensor& rows) {
   if (!second_channel_) return first_.return_rows(arrived, rows, 0);
   std::vector<Step> steps;
   steps.push_back([this, arrived, rows] {
-    const RelayPtr relay = relay_for(rows);
+    const RelayPtr relay = relay_for(rows, arrived);
     Stage near, far{.steps = {}, .ahead = kFarAhead};
     for (int chunk = 0; chunk < first_.chunks(); ++chunk) {
       near.steps.push_back([this, arrived, relay, chunk] {

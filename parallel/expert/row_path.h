@@ -31,7 +31,8 @@ class RowPath {
   OperationPtr dispatch(const Tensor& words, const Tensor& rows, Tensor& arrived);
   // Rows that go where those of dispatch went. Buffers are whole, of one type.
   OperationPtr send(const Tensor& rows, const Tensor& arrived);
-  // Sums of what comes back from each part of the plan.
+  // Sums of what comes back from each part of the plan. `rows` may be FP8 wire rows; then two-tier
+  // sums, which stay as `arrived` is inside the node, become that on the way to other nodes.
   OperationPtr return_sums(const Tensor& arrived, const Tensor& rows);
   // A number of 4 bytes for each pair, back to where it came from.
   OperationPtr return_pairs(const Tensor& arrived, const Tensor& planned);
@@ -45,11 +46,12 @@ class RowPath {
   struct Relay {
     Tensor whole;   // rows from and to other nodes
     Tensor parted;  // rows to and from the ranks of this node
+    Tensor sums;    // for other nodes, where `whole` is FP8 and `parted` is not
   };
   using RelayPtr = std::shared_ptr<Relay>;
   const Hop& last() const { return second_channel_ ? *second_ : first_; }
   Tensor like(const Tensor& rows, int64_t count, Purpose purpose) const;
-  RelayPtr relay_for(const Tensor& rows) const;
+  RelayPtr relay_for(const Tensor& rows, const Tensor& in_node) const;
   void plan_second();
   OperationPtr through_relay(const Tensor& rows, Tensor& arrived, const RelayPtr& relay);
   OperationPtr plan_second_hop(Tensor& arrived, const RelayPtr& relay);

@@ -74,9 +74,11 @@ const SettingsTable& table_of(const ParallelSettings*) {
            "train.precision, and the gradients as combine_wire."},
       {.name = "combine_wire",
        .value = value_of<&ParallelSettings::combine_wire>,
-       .choices = {"auto", "fp32", "bf16"},
-       .doc = "Number format of expert sums, and of gradients, between ranks. auto: as "
-              "train.precision."},
+       .choices = {"auto", "fp32", "bf16", "fp8"},
+       .doc =
+           "Number format of expert sums, and of gradients, between ranks. auto: as "
+           "train.precision, sums of fp8 in bf16. fp8: sums alone, with a scale for 128 elements; "
+           "two-tier, between nodes alone."},
   };
   return table;
 }

@@ -190,6 +190,71 @@ TEST(FunctionsFp8, CompactSwigluReadsItsInputFromCodes) {
   }
 }
 
+void expect_same_codes(const Fp8Matrix& got, const Fp8Matrix& expected, const char* what) {
+  const int64_t rows = expected.codes_RC.rows(), cols = expected.codes_RC.cols();
+  ASSERT_EQ(got.codes_RC.rows(), rows) << what;
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t c = 0; c < cols; ++c) {
+      const auto at = static_cast<size_t>(scale_index(expected.layout, rows, cols, r, c));
+      ASSERT_EQ(got.codes_RC.data<uint8_t>()[r * cols + c],
+                expected.codes_RC.data<uint8_t>()[r * cols + c])
+          << what << " at " << r << ", " << c;
+      ASSERT_EQ(got.scales.data<float>()[at], expected.scales.data<float>()[at]) << what;
+    }
+}
+
+// Codes made with the rows are those of the rows.
+TEST(FunctionsFp8, ProducersQuantiseWhatTheyMake) {
+  Fixture f({kOut, kIn});
+  Context& ctx = f.ctx;
+  const Tensor x = f.numbers({kRows, kIn}, DType::f32, 3);
+  const Tensor weights = f.numbers({kRows}, DType::f32, 5);
+  Parameter norm;
+  norm.shape = {kIn}, norm.role = Role::norm, norm.weight = f.numbers({kIn}, DType::f32, 6);
+  norm.gradient = f.numbers({kIn}, DType::f32, 7);
+  for (const Mode mode : {Mode::training, Mode::inference}) {
+    Segment segment(ctx, mode, {.norms = false, .swiglu = false});
+    const Var input = segment.input(x), row_weights = segment.input(weights);
+    const auto rows_of = [&](const Var& var) {
+      return *var.value->fp8_rows(ctx, Purpose::activations);
+    };
+    const Var y = rms_norm(segment, input, norm, 1e-6, DType::bf16, ReadBy::fp8_products);
+    expect_same_codes(rows_of(y), rows_of(rms_norm(segment, input, norm, 1e-6, DType::bf16)),
+                      "norm");
+    const Var gate_up = segment.result(f.numbers({kRows, kIn}, DType::bf16, 4), DType::bf16);
+    for (const Var* of_rows : {static_cast<const Var*>(nullptr), &row_weights})
+      expect_same_codes(rows_of(swiglu(segment, gate_up, of_rows, ReadBy::fp8_products)),
+                        rows_of(swiglu(segment, gate_up, of_rows)), "swiglu");
+  }
+}
+
+TEST(FunctionsFp8, CopiesOfCodesAreCodesOfCopies) {
+  Fixture f({kOut, kIn});
+  Context& ctx = f.ctx;
+  const Tensor x = f.numbers({kRows, kIn}, DType::bf16, 3);
+  const Fp8Matrix codes = fp8_rows_of(ctx, x, kActivationScales, Purpose::activations);
+  const test::Numbers numbers{149, 0, 0, 77, 3, 148};
+  const auto count = static_cast<int64_t>(numbers.size());
+  const Tensor index = tensor_of(ctx, {count}, DType::i32, numbers);
+  Tensor copies = ctx.empty({count, kIn}, DType::bf16, Purpose::activations);
+  gather_rows(ctx, x, index, copies);
+  const Fp8Matrix expected = fp8_rows_of(ctx, copies, kActivationScales, Purpose::activations);
+  Fp8Matrix gathered = empty_fp8(ctx, count, kIn, ScaleLayout::rows_1x128, Purpose::activations);
+  gather_rows(ctx, codes, index, gathered);
+  expect_same_codes(gathered, expected, "gathered");
+
+  Tensor wire = ctx.empty({count, fp8_wire_words(kIn)}, DType::f32, Purpose::communication);
+  pack_fp8_wire(ctx, codes, index, wire);
+  Fp8Matrix unpacked = empty_fp8(ctx, count, kIn, ScaleLayout::rows_1x128, Purpose::activations);
+  unpack_fp8_wire(ctx, wire, unpacked);
+  expect_same_codes(unpacked, expected, "over a wire");
+  Tensor decoded = ctx.empty({count, kIn}, DType::bf16, Purpose::activations);
+  Tensor wanted = ctx.empty({count, kIn}, DType::bf16, Purpose::activations);
+  unpack_fp8_wire(ctx, wire, decoded);
+  dequantize(ctx, expected, wanted);
+  expect_same_bits(read(decoded), read(wanted), "decoded");
+}
+
 TEST(FunctionsFp8, CompactKeepsE5m6) {
   Fixture f({kOut, kIn});
   const Tensor numbers = f.numbers({kRows, kIn}, DType::bf16, 3);

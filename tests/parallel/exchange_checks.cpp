@@ -165,7 +165,8 @@ ExchangeResult run_exchange(const ExchangeCase& c, Comm* comm, bool two_tier, in
                         .num_experts = c.num_experts,
                         .compute = c.compute,
                         .combine_wire = c.wire,
-                        .fp8 = c.fp8},
+                        .fp8 = c.fp8,
+                        .fp8_sums = c.fp8_sums},
                        c.waves, std::make_shared<Value>(x), ids, weights);
   const LocalExperts local = experts_of_rank(links, c.num_experts, exchange.num_waves());
   std::list<ExpertBatch> arrived;

@@ -16,7 +16,7 @@ struct ExchangeCase {
   int64_t num_experts = 16, top_k = 4, hidden = 40;
   int64_t num_groups = 1, topk_group = 1;  // a token's experts lie in topk_group of so many groups
   DType compute = DType::f32, wire = DType::f32;
-  bool fp8 = false;  // of rows on their way to the experts
+  bool fp8 = false, fp8_sums = false;  // of rows on their way to the experts, and of sums back
   int waves = 1;
   bool backward = true;
 };

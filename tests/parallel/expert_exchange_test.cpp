@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "exchange_checks.h"
 #include "parallel/comm/local.h"
 
@@ -80,6 +82,30 @@ TEST_P(Exchanges, Fp8RowsTakeAByteAnElementAndTheirScales) {
   const int64_t rows = floor_of(there, false) / (2 * row);
   EXPECT_EQ(floor_of(there, true), rows * (row + codes));
   EXPECT_EQ(floor_of(both, true), 2 * rows * (row + codes));
+}
+
+// Sums in FP8 are those in BF16, each part of them off by half a step of E4M3 at most: a sixteenth
+// of the number, or of its tile's least normal one.
+TEST_P(Exchanges, Fp8SumsAreRoundedOnceForEachCrossing) {
+  const Layout& layout = GetParam();
+  ExchangeCase c{.hidden = 256, .compute = DType::bf16, .wire = DType::bf16, .waves = 2};
+  const std::vector<ExchangeResult> plain = run_layout(c, layout);
+  c.fp8_sums = true;
+  const std::vector<ExchangeResult> coded = run_layout(c, layout);
+  double difference = 0, size = 0;
+  int64_t plain_floor = 0, coded_floor = 0;
+  for (size_t rank = 0; rank < plain.size(); ++rank) {
+    EXPECT_EQ(coded[rank].d_x, plain[rank].d_x);  // gradients are not coded
+    plain_floor += plain[rank].floor_bytes, coded_floor += coded[rank].floor_bytes;
+    for (size_t i = 0; i < plain[rank].sums.size(); ++i) {
+      difference += std::pow(double{coded[rank].sums[i]} - double{plain[rank].sums[i]}, 2);
+      size += std::pow(double{plain[rank].sums[i]}, 2);
+    }
+  }
+  EXPECT_GT(std::sqrt(difference / size), 5e-3);
+  EXPECT_LT(std::sqrt(difference / size), 4e-2);
+  const int64_t row = c.hidden * 2, codes = c.hidden + 2 * 4;  // one row of four is coded
+  EXPECT_EQ(coded_floor * 4 * row, plain_floor * (3 * row + codes));
 }
 
 TEST_P(Exchanges, RoundEachPartialSumOnce) {

@@ -2,6 +2,7 @@
 // to the bill. One Context per rank; ops are called from its compute thread only.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -62,6 +63,11 @@ class Context {
   }
   Tensor zeros(Shape shape, DType dtype, Purpose purpose);
 
+  // For quantisers, from any thread: something they were given is not finite.
+  void note_not_finite() { not_finite_.store(true, std::memory_order_relaxed); }
+  // Whether that happened since the last call.
+  bool take_not_finite() { return not_finite_.exchange(false, std::memory_order_relaxed); }
+
   // Every op ends in one call of run: it bills the cost and, unless the device is `meta`, runs the
   // kernel.
   template <class Kernel>
@@ -81,6 +87,7 @@ class Context {
   ThreadPool pool_;
   Cost spent_;  // FLOPs and bytes only
   std::vector<Cost>* recorded_ = nullptr;
+  std::atomic<bool> not_finite_{false};
 };
 
 }  // namespace strait

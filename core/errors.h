@@ -37,6 +37,12 @@ class NumericsError : public Error {
   using Error::Error;
 };
 
+// A tensor that is to become FP8 is not finite, on one rank.
+class NotFiniteError : public NumericsError {
+ public:
+  using NumericsError::NumericsError;
+};
+
 // A bug of Strait's own. Exit code 1.
 class InternalError : public Error {
  public:

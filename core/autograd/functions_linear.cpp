@@ -17,9 +17,20 @@ struct Layer {
   Purpose purpose() const { return offsets ? Purpose::routed : Purpose::activations; }
 };
 
+// Throws if something that has been quantised since the last call was not finite.
+void require_finite(Context& ctx, const Layer& layer, const char* what) {
+  if (ctx.take_not_finite())
+    throw NotFiniteError(std::string(what) + " of " + layer.weight->name +
+                         " has numbers that are not finite");
+}
+
 // `value` as a product with this layer's weight reads it in forward.
 GemmOperand operand_of(Context& ctx, const Layer& layer, Value& value) {
-  if (layer.fp8()) return *value.fp8_rows(ctx, layer.purpose());
+  if (layer.fp8()) {
+    const auto rows = value.fp8_rows(ctx, layer.purpose());
+    require_finite(ctx, layer, "the input");
+    return *rows;
+  }
   const Tensor& x = value.get();
   if (layer.weight->operands != DType::f32 || x.dtype() == DType::f32) return x;
   Tensor wide = ctx.empty(x.shape(), DType::f32, Purpose::workspace);
@@ -98,7 +109,9 @@ void add_input_gradient(Context& ctx, const Layer& layer, const GemmOperand& dy,
 
 GemmOperand gradient_operand(Context& ctx, const Layer& layer, const Tensor& dy) {
   if (!layer.fp8()) return dy;
-  return fp8_rows_of(ctx, dy, kGradientScales, Purpose::workspace);
+  const Fp8Matrix rows = fp8_rows_of(ctx, dy, kGradientScales, Purpose::workspace);
+  require_finite(ctx, layer, "the gradient of the output");
+  return rows;
 }
 
 // In FP8 what waits for the weight's gradient is its two operands in tiles of 128 x 1.

@@ -66,7 +66,7 @@ void quantize_rows(Context& ctx, const Tensor& x_RC, const QuantizeSettings& set
     const cpu::Rows x = cpu::rows_of(x_RC);
     const cpu::Fp8Rows q = fp8_rows(q_RC);
     ctx.pool().parallel_for(q.rows, cpu::row_grain(q.cols), [&](int64_t begin, int64_t end) {
-      kernel(x, rule_of(settings), q, begin, end);
+      if (!kernel(x, rule_of(settings), q, begin, end)) ctx.note_not_finite();
     });
   });
 }
@@ -84,7 +84,8 @@ void cpu::make_fp8_rows(Context& ctx, const Cost& cost, DType dtype,
       cpu::Rows rows_from_0{made.data(), cols, dtype == DType::bf16};
       rows_from_0 = cpu::advance(rows_from_0, -begin * cols);
       make(rows_from_0, begin, end);
-      STRAIT_CPU_KERNEL(quantize_rows)(rows_from_0, rule_of(settings), q, begin, end);
+      if (!STRAIT_CPU_KERNEL(quantize_rows)(rows_from_0, rule_of(settings), q, begin, end))
+        ctx.note_not_finite();
     });
   });
 }
@@ -147,7 +148,7 @@ void quantize_blocks(Context& ctx, const Tensor& x_RC, const QuantizeSettings& s
     const cpu::Rows x = cpu::rows_of(x_RC);
     const cpu::Fp8Rows q = fp8_rows(q_RC);
     ctx.pool().parallel_for(num_tiles(q.rows, q.cols), 1, [&](int64_t begin, int64_t end) {
-      kernel(x, rule_of(settings), q, begin, end);
+      if (!kernel(x, rule_of(settings), q, begin, end)) ctx.note_not_finite();
     });
   });
 }

@@ -5,9 +5,9 @@
 // core/ops/math/scales.h). The scale of a tile is its largest magnitude / 448, a true division, and
 // 1 for a tile of zeros; elements are divided by it, truly too. NaN counts as nothing for a scale
 // and stays NaN; with an infinity in it a tile becomes zeros and NaN. So what is not finite never
-// vanishes. The same bits on every instruction set, on every number of threads and on the GPU.
-// Sources are f32 or bf16 and may have strided rows; results are contiguous, codes u8.
-// Source: DeepSeek-V3 report, section 3.3.
+// vanishes; quantisers of rows and of blocks also tell the Context (take_not_finite). The same bits
+// on every instruction set, on every number of threads and on the GPU. Sources are f32 or bf16 and
+// may have strided rows; results are contiguous, codes u8. Source: DeepSeek-V3 report, section 3.3.
 #pragma once
 
 #include <span>

@@ -253,6 +253,14 @@ Engine::Evaluation Engine::evaluate(const std::vector<int32_t>& windows) {
 
 void Engine::compute(const Task& task) {
   if (task_watcher_) task_watcher_(task);
+  try {
+    run_task(task);
+  } catch (const NotFiniteError& error) {
+    throw NotFiniteError("step " + std::to_string(committed_steps_ + 1) + ": " + error.what());
+  }
+}
+
+void Engine::run_task(const Task& task) {
   switch (task.kind) {
     case Kind::gradient_norm:
       return gradient_norm();

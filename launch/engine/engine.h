@@ -175,6 +175,7 @@ class Engine {
   void lower_steps(const StepShape& shape, int position, int64_t num_microbatches);
   void run(const Program& program);
   void compute(const Task& task);
+  void run_task(const Task& task);
   OperationPtr transfer(const Task& task);
 
   // engine_tasks.cpp

@@ -172,6 +172,8 @@ void Engine::pack_weights(int index) {
     if (parameter.role == Role::linear || parameter.role == Role::expert_stack ||
         &parameter == model_.head)
       parameter.packed.pack(*ctx_, parameter.weight, parameter.operands);
+    if (ctx_->take_not_finite())
+      throw NotFiniteError(parameter.name + " has numbers that are not finite");
   }
 }
 

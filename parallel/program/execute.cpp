@@ -34,6 +34,8 @@ class OfTask : public Failure, public ThrownByTask {
   };
   try {
     throw;
+  } catch (const NotFiniteError& error) {
+    throw OfTask<NotFiniteError>(text(error));
   } catch (const RecipeError& error) {
     throw OfTask<RecipeError>(text(error));
   } catch (const DataError& error) {

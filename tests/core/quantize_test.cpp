@@ -206,6 +206,34 @@ TEST(Quantize, RefusesWhatDoesNotFit) {
   EXPECT_THROW(quantize_rows(ctx, x, {}, blocks), InternalError);
 }
 
+TEST(QuantizeRowsAndBlocks, WhatIsNotFiniteIsTold) {
+  Context ctx(Device::cpu, 2);
+  const auto told = [&](double number, int64_t at, DType dtype, bool blocks) {
+    Numbers x = test::random_numbers(70 * 150, 3, 1, dtype);
+    if (at >= 0) x[static_cast<size_t>(at)] = number;
+    const Tensor x_RC = test::tensor_of(ctx, {70, 150}, dtype, x);
+    Fp8Matrix q =
+        empty_fp8(ctx, 70, 150, blocks ? ScaleLayout::blocks_128x128 : ScaleLayout::rows_1x128,
+                  Purpose::activations);
+    if (blocks)
+      quantize_blocks(ctx, x_RC, {}, q);
+    else
+      quantize_rows(ctx, x_RC, {}, q);
+    const bool result = ctx.take_not_finite();
+    EXPECT_FALSE(ctx.take_not_finite());
+    return result;
+  };
+  for (DType dtype : {DType::f32, DType::bf16})
+    for (bool blocks : {false, true}) {
+      EXPECT_FALSE(told(0, -1, dtype, blocks));
+      EXPECT_FALSE(told(3e38, 77, dtype, blocks));
+      for (int64_t at : {0, 149, 150 * 69 + 133}) {
+        EXPECT_TRUE(told(NAN, at, dtype, blocks)) << at;
+        EXPECT_TRUE(told(-INFINITY, at, dtype, blocks)) << at;
+      }
+    }
+}
+
 // The CPU's form of tiles of 128 x 1 holds what the transposed form of each group alone holds.
 TEST(QuantizeColumns, GroupsAreQuantisedApartAndInPlace) {
   Context ctx(Device::cpu, 2);

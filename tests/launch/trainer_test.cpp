@@ -352,6 +352,37 @@ TEST_F(TrainerTest, NumbersThatAreNotFiniteStopTheRun) {
   EXPECT_EQ(checkpoint::latest(RunFolder::checkpoints(run_folder("run"))).folder, "");
 }
 
+TEST_F(TrainerTest, WhatIsNotFiniteBeforeItBecomesFp8IsNamed) {
+  const Recipe r = recipe({"train.eval_every=0", "train.precision=fp8", "parallel.expert=2"});
+  const auto message = [&](const std::string& parameter, float value) {
+    std::string text;
+    try {
+      run_ranks(2, [&](Rank rank, Comm& comm) {
+        Trainer trainer(r, comm,
+                        {.run_folder = run_folder(parameter),
+                         .stop_requested = {},
+                         .watch_tasks = {},
+                         .watch_waits = {},
+                         .print = {},
+                         .say = {}});
+        for (const auto& p : trainer.engine().model().parameters)
+          if (rank.value == 1 && p->name == parameter) p->weight.data<float>()[3] = value;
+        trainer.run();
+      });
+    } catch (const NumericsError& error) {
+      text = error.what();
+    }
+    return text;
+  };
+  EXPECT_EQ(
+      message("model.layers.1.input_layernorm", NAN),
+      "step 1: the input of model.layers.1.self_attn.q_a_proj has numbers that are not finite "
+      "(attention.F m0 l1)");
+  EXPECT_EQ(message("model.layers.1.self_attn.kv_a_layernorm", INFINITY),
+            "step 1: the input of model.layers.1.self_attn.kv_b_proj has numbers that are not "
+            "finite (attention.F m0 l1)");
+}
+
 TEST_F(TrainerTest, BadInputIsNamed) {
   const auto message = [&](const Recipe& r, int ranks = 1) {
     try {

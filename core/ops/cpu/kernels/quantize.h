@@ -24,8 +24,8 @@ struct ScaleRule {
 
 }  // namespace strait::cpu
 
-// Rows [begin, end).
-STRAIT_CPU_DECLARE(void quantize_rows(Rows x, ScaleRule rule, Fp8Rows q, long begin, long end))
+// Rows [begin, end). This one and quantize_blocks return whether all numbers are finite.
+STRAIT_CPU_DECLARE(bool quantize_rows(Rows x, ScaleRule rule, Fp8Rows q, long begin, long end))
 STRAIT_CPU_DECLARE(void dequantize(Fp8Rows q, Rows x, long begin, long end))
 STRAIT_CPU_DECLARE(void quantize_e5m6(Rows x, Fp8Rows q, long begin, long end))
 STRAIT_CPU_DECLARE(void dequantize_e5m6(Fp8Rows q, Rows x, long begin, long end))
@@ -40,4 +40,4 @@ STRAIT_CPU_DECLARE(void quantize_columns_at(Rows x, ScaleRule rule, Fp8Rows q, f
                                             long row, long rows, long col))
 STRAIT_CPU_DECLARE(void requantize_columns_at(Fp8Rows x, ScaleRule rule, Fp8Rows q, float* scales,
                                               long row, long rows, long col))
-STRAIT_CPU_DECLARE(void quantize_blocks(Rows x, ScaleRule rule, Fp8Rows q, long begin, long end))
+STRAIT_CPU_DECLARE(bool quantize_blocks(Rows x, ScaleRule rule, Fp8Rows q, long begin, long end))

@@ -14,6 +14,7 @@
 #include "launch/commands/draw.h"
 #include "launch/commands/eval.h"
 #include "launch/commands/export.h"
+#include "launch/commands/formats.h"
 #include "launch/commands/generate.h"
 #include "launch/commands/plan.h"
 #include "launch/commands/recipe.h"
@@ -308,11 +309,12 @@ struct RecipeOptions {
   std::string recipe, key;
   std::vector<std::string> overrides;
   int ranks = 0;
+  bool json = false;
 };
 
 void add_recipe_commands(CLI::App& app, Chosen& chosen) {
-  CLI::App* group =
-      app.add_subcommand("recipe", "explain recipe keys, show a recipe in full, check it");
+  CLI::App* group = app.add_subcommand(
+      "recipe", "explain recipe keys, show a recipe in full or its formats, check it");
   group->require_subcommand(1);
   CLI::App* explain =
       group->add_subcommand("explain", "what a key, a section, or everything means");
@@ -323,6 +325,13 @@ void add_recipe_commands(CLI::App& app, Chosen& chosen) {
   auto s = on_chosen<RecipeOptions>(
       show, chosen, [](const RecipeOptions& o) { return run_recipe_show(o.recipe, o.overrides); });
   add_recipe(show, s->recipe, s->overrides);
+  CLI::App* formats =
+      group->add_subcommand("formats", "the number format of every tensor that is kept or sent");
+  auto f = on_chosen<RecipeOptions>(formats, chosen, [](const RecipeOptions& o) {
+    return run_recipe_formats(o.recipe, o.overrides, o.json);
+  });
+  add_recipe(formats, f->recipe, f->overrides);
+  formats->add_flag("--json", f->json, "print JSON only");
   CLI::App* check = group->add_subcommand("check", "all problems of a recipe");
   auto c = on_chosen<RecipeOptions>(check, chosen, [](const RecipeOptions& o) {
     return run_recipe_check(o.recipe, o.overrides, o.ranks);

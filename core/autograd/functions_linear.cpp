@@ -130,7 +130,7 @@ void record_weight_gradient(Segment& segment, const Layer& layer, const Tensor& 
 
 // y = x W^T (+ residual), with its backward.
 void record(Segment& segment, const Layer& layer, const Var& x, const Var& y,
-            std::shared_ptr<Gradient> residual = nullptr) {
+            const std::shared_ptr<Gradient>& residual = nullptr) {
   if (!segment.training()) return;
   segment.on_backward([&segment, layer, into = x.gradient, residual, dy_slot = y.gradient,
                        saved = SavedInput(segment.ctx(), layer, x)] {

@@ -122,7 +122,7 @@ void add_eval(CLI::App& app, Chosen& chosen) {
               .doc = "tokens of a window (default: as trained)"},
              o->sequence_length);
   command->add_option("--precision", o->precision, "of the computation (default: the model's)")
-      ->check(CLI::IsMember({"fp32", "bf16"}));
+      ->check(CLI::IsMember({"fp32", "bf16", "fp8"}));
   add_text(command, "--logits", o->logits,
            "also write the logits of the text's whole windows, as safetensors")
       ->type_name("FILE");

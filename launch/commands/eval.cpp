@@ -65,11 +65,16 @@ int64_t length_of(const EvalOptions& options, const ModelSource& source) {
   return options.sequence_length;
 }
 
-std::optional<DType> precision_of(const EvalOptions& options) {
+std::optional<ModelFormats> formats_of(const EvalOptions& options) {
   if (options.precision.empty()) return std::nullopt;
   if (options.precision == "fp32") return DType::f32;
-  if (options.precision == "bf16") return DType::bf16;
-  throw RecipeError(fmt::format("--precision: expected fp32 or bf16, got '{}'", options.precision));
+  ModelFormats formats = DType::bf16;
+  if (options.precision == "bf16") return formats;
+  if (options.precision != "fp8")
+    throw RecipeError(
+        fmt::format("--precision: expected fp32, bf16 or fp8, got '{}'", options.precision));
+  formats.attention = formats.mlp = formats.experts = DType::e4m3;
+  return formats;
 }
 
 std::string to_json(const EvalResult& result) {
@@ -98,7 +103,7 @@ EvalResult evaluate_text(const EvalOptions& options) {
   const auto engine = load_engine(source, {.sequence_length = windows.length,
                                            .micro_batch = batch,
                                            .num_threads = options.threads,
-                                           .compute = precision_of(options)});
+                                           .formats = formats_of(options)});
   std::unique_ptr<LogitsFile> logits;
   if (!options.logits.empty())
     logits =

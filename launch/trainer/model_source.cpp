@@ -228,7 +228,8 @@ std::unique_ptr<Engine> load_engine(ModelSource& source, const InferenceOptions&
   EngineSettings settings;
   settings.model = source.settings();
   settings.model.num_nextn_predict_layers = 0;
-  settings.formats = options.compute.value_or(source.compute());
+  settings.formats = options.formats.value_or(source.compute());
+  settings.fp8_dispatch = settings.formats.experts == DType::e4m3;
   settings.sequence_length = options.sequence_length;
   settings.micro_batch = options.micro_batch;
   settings.num_threads = options.num_threads > 0 ? options.num_threads : default_num_threads(1);

@@ -61,8 +61,8 @@ class ModelSource {
 struct InferenceOptions {
   int64_t sequence_length = 1;
   int64_t micro_batch = 1;
-  int num_threads = 0;                // 0: all cores this process may use
-  std::optional<DType> compute = {};  // else the source's
+  int num_threads = 0;                       // 0: all cores this process may use
+  std::optional<ModelFormats> formats = {};  // else the source's
 };
 // An engine of one rank without training state or MTP module, weights loaded and packed.
 std::unique_ptr<Engine> load_engine(ModelSource& source, const InferenceOptions& options);

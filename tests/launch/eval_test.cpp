@@ -143,8 +143,8 @@ TEST(Eval, PrecisionCanBeChosen) {
   EXPECT_NE(nll(saved.path("out"), "fp32"), nll(saved.path("out"), "bf16"));
   EXPECT_EQ(nll(saved.run(), ""), nll(saved.run(), "fp32"));
   EXPECT_NEAR(nll(saved.run(), "bf16"), nll(saved.run(), "fp32"), 0.05);
-  EXPECT_SAYS(error_of<RecipeError>([&] { nll(saved.run(), "fp8"); }),
-              "--precision: expected fp32 or bf16");
+  EXPECT_SAYS(error_of<RecipeError>([&] { nll(saved.run(), "fp16"); }),
+              "--precision: expected fp32, bf16 or fp8");
 }
 
 TEST(Eval, PrintsJson) {

@@ -24,9 +24,34 @@ import tempfile
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, logging
 from transformers.modeling_layers import MtpModel
+
+
+def is_fp8(folder):
+    return "quantization_config" in json.loads((pathlib.Path(folder) / "config.json").read_text())
+
+
+def dequantise(folder, to):
+    """The same folder with FP32 weights in one file. A weight without scales, or the reverse, raises KeyError."""
+    to = pathlib.Path(to)
+    config = json.loads((folder / "config.json").read_text())
+    rows, cols = config.pop("quantization_config")["weight_block_size"]
+    stored = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            stored |= {name: file.get_tensor(name) for name in file.keys()}
+    codes = [name for name, tensor in stored.items() if tensor.dtype == torch.float8_e4m3fn]
+    for name in codes:
+        scales = stored.pop(name + "_scale_inv").repeat_interleave(rows, 0).repeat_interleave(cols, 1)
+        stored[name] = stored[name].float() * scales[: stored[name].shape[0], : stored[name].shape[1]]
+    left = [name for name in stored if name.endswith("_scale_inv")]
+    if left or not codes:
+        raise KeyError(f"scales without a weight in FP8: {left}" if left else "no weight is in FP8")
+    save_file({name: tensor.float().contiguous() for name, tensor in stored.items()}, to / "model.safetensors")
+    (to / "config.json").write_text(json.dumps(config | {"dtype": "float32"}))
+    return to
 
 
 def load(folder):
@@ -112,11 +137,11 @@ def difference(ours, theirs):
             "same_argmax": float(agree)}  # fmt: skip
 
 
-def strait_logits(options):
+def strait_logits(options, precision="fp32"):
     """What `strait eval` computes on the text: {"input_ids": [W, S], "logits": [W, S, V]}."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "logits.safetensors"
-        command = [options.strait, "eval", "--model", options.folder, "--text", options.text, "--precision", "fp32"]
+        command = [options.strait, "eval", "--model", options.folder, "--text", options.text, "--precision", precision]
         subprocess.run([*command, "--logits", path, "--json"], check=True, stdout=subprocess.DEVNULL)
         return load_file(path)
 
@@ -139,20 +164,25 @@ def strait_greedy(options, start):
     return [start, *ids], json.loads(run.stdout)["ids"]
 
 
-def check_with_strait(options):
-    model, report = load(options.folder)
-    report["mtp"] = load_mtp(model, options.folder) is not None
-    given = strait_logits(options)
-    report["same_tokens"] = same_tokens(options, given)
-    differences = []
-    for ids, logits in zip(given["input_ids"].long(), given["logits"]):
-        differences.append(difference(logits[None], model(ids[None], use_cache=False).logits))
-    report["windows"] = len(differences)
-    report["logits"] = {
+def worst(differences):
+    return {
         "max_abs_diff": max(d["max_abs_diff"] for d in differences),
         "max_abs": max(d["max_abs"] for d in differences),
         "same_argmax": sum(d["same_argmax"] for d in differences) / len(differences),
     }
+
+
+def check_with_strait(options):
+    model, report = load(options.readable)
+    report["mtp"] = load_mtp(model, options.readable) is not None
+    given = strait_logits(options)
+    report["same_tokens"] = same_tokens(options, given)
+    theirs = [model(ids[None], use_cache=False).logits for ids in given["input_ids"].long()]
+    report["windows"] = len(theirs)
+    report["logits"] = worst([difference(ours[None], t) for ours, t in zip(given["logits"], theirs)])
+    if is_fp8(options.folder):
+        logits = strait_logits(options, "fp8")["logits"]
+        report["fp8_forward"] = worst([difference(ours[None], t) for ours, t in zip(logits, theirs)])
     stored = json.loads((options.folder / "config.json").read_text())
     if options.greedy and stored.get("torch_dtype", stored.get("dtype")) == "float32":
         prompt, ours = strait_greedy(options, int(given["input_ids"][0, 0]))
@@ -165,8 +195,8 @@ def check_with_strait(options):
 def check(options):
     if options.strait:
         return check_with_strait(options)
-    model, report = load(options.folder)
-    mtp = load_mtp(model, options.folder)
+    model, report = load(options.readable)
+    mtp = load_mtp(model, options.readable)
     report["mtp"] = mtp is not None
     given = load_file(options.logits) if options.logits else {}
     ids = input_ids(options, given)
@@ -209,7 +239,8 @@ def main():
         parser.error("--strait needs --text")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    with torch.no_grad():
+    with torch.no_grad(), tempfile.TemporaryDirectory() as plain:
+        options.readable = dequantise(options.folder, plain) if is_fp8(options.folder) else options.folder
         report = check(options)
     compared = [report[key]["max_abs_diff"] for key in ("logits", "mtp_logits") if key in report]
     bad_tensors = report["missing"] or report["mismatched"] or report["unexpected"]

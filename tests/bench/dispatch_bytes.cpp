@@ -5,7 +5,8 @@
 //
 // 8 nodes of 4 ranks, 64 experts in 8 groups, a node each. "floor": each token's row, in the wire
 // format, once to each remote node that holds one of its experts. Forward: dispatch and combine;
-// backward: their inverses.
+// backward: their inverses. Then what FP8 saves: rows to the experts and their gradients in FP8,
+// and sums back in BF16 or FP8, too.
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -25,6 +26,7 @@ constexpr int kNodes = 8, kRanksPerNode = 4, kExperts = 64, kChunks = 4;
 struct Setting {
   int64_t tokens = 128, width = 2048, top_k = 8, topk_group = 4;
   DType dtype = DType::bf16;
+  bool fp8 = false, fp8_sums = false;  // rows to the experts and their gradients; sums
 };
 
 struct Sent {
@@ -62,11 +64,13 @@ void exchange_once(const Setting& s, bool two_tier, Comm& comm, Sent& all, std::
                            .links = links,
                            .num_experts = kExperts,
                            .compute = s.dtype,
-                           .combine_wire = s.dtype},
+                           .combine_wire = s.dtype,
+                           .fp8 = s.fp8,
+                           .fp8_sums = s.fp8_sums},
                           std::make_shared<Value>(zeros(s.tokens, s.dtype)), ids, weights);
   run(exchange.dispatch());
   const ExpertBatch batch = exchange.arrived();
-  const int64_t rows = batch.rows->get().rows();
+  const int64_t rows = batch.rows->num_rows();
   exchange.pack_sums(zeros(rows, s.dtype));
   run(exchange.combine());
   Tensor hidden = zeros(s.tokens, DType::f32);
@@ -114,6 +118,27 @@ void print(const Setting& s) {
   std::fflush(stdout);
 }
 
+void print_wires(Setting s) {
+  const Sent flat = measure(s, false), two_tier = measure(s, true);
+  const auto both = [](const Sent& sent) { return double(sent.forward + sent.backward); };
+  const auto row = [&](const char* name, const Sent& sent) {
+    fmt::print("{:<26} {:>12.3f} {:>12.3f} {:>12.3f} {:>12.3f}\n", name, double(sent.forward) / 1e6,
+               double(sent.forward + sent.backward) / 1e6, both(sent) / both(two_tier),
+               both(sent) / both(flat));
+    std::fflush(stdout);
+  };
+  fmt::print(
+      "\nwidth {}, top-{} within {} groups: bytes to other nodes by wire, there / back\n"
+      "{:<26} {:>12} {:>12} {:>12} {:>12}\n",
+      s.width, s.top_k, s.topk_group, "", "forward MB", "step MB", "/ BF16", "/ flat BF16");
+  row("flat BF16 / BF16", flat);
+  row("two-tier BF16 / BF16", two_tier);
+  s.fp8 = true;
+  row("two-tier FP8 / BF16", measure(s, true));
+  s.fp8_sums = true;
+  row("two-tier FP8 / FP8", measure(s, true));
+}
+
 }  // namespace
 }  // namespace strait
 
@@ -139,4 +164,5 @@ int main(int argc, char** argv) {
   for (const int64_t width : {128, 256, 512, 1024, 4096, 7168})
     print({.tokens = tokens, .width = width});
   print({.tokens = tokens, .dtype = DType::f32});
+  print_wires({.tokens = tokens, .width = 7168});
 }

@@ -1,5 +1,6 @@
 // One exchange of an MoE layer, forward and backward, between the ranks of an MPI job, and what it
-// sent to other nodes: "sent BYTES to other nodes, floor BYTES", all ranks together.
+// sent to other nodes: "sent BYTES to other nodes, floor BYTES", all ranks together. With an
+// argument, rows to the experts and their gradients are FP8.
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -9,7 +10,7 @@
 #include "parallel/comm/mpi.h"
 #include "tests/parallel/exchange_checks.h"
 
-int main() {
+int main(int argc, char**) {
   using namespace strait;
   try {
     const auto comm = mpi_comm();
@@ -18,7 +19,8 @@ int main() {
                                 .num_groups = 4,
                                 .topk_group = 2,
                                 .compute = DType::bf16,
-                                .wire = DType::bf16};
+                                .wire = DType::bf16,
+                                .fp8 = argc > 1};
     const tests::ExchangeResult result = tests::run_exchange(c, comm.get(), true, 4);
     std::vector<int64_t> sums{result.far_bytes, result.floor_bytes};
     const Channel host = comm->channel(LinkLane::host, comm->world());

@@ -24,4 +24,10 @@ bool dispatches_fp8(const Recipe& recipe) {
 
 bool keeps_fp8(const Recipe& recipe) { return is_fp8(recipe.formats.caches, recipe); }
 
+bool uses_fp8(const Recipe& recipe) {
+  const ModelFormats f = formats_of(recipe);
+  return f.attention == DType::e4m3 || f.mlp == DType::e4m3 || f.experts == DType::e4m3 ||
+         keeps_fp8(recipe) || dispatches_fp8(recipe) || recipe.parallel.combine_wire == "fp8";
+}
+
 }  // namespace strait

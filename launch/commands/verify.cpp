@@ -9,6 +9,7 @@
 #include "launch/commands/verify_run.h"
 #include "launch/trainer/agree.h"
 #include "launch/trainer/agree_schedule.h"
+#include "recipes/formats.h"
 
 namespace strait {
 
@@ -43,7 +44,7 @@ int run_verify(const VerifyOptions& options, Comm& comm) {
   recipe = agree_schedule(std::move(recipe), comm, comm.size(), "", [&](const std::string& line) {
     fmt::print(options.json ? stderr : stdout, "{}\n", line);
   });
-  if (recipe.train.precision != "fp8") return verify_once(recipe, options, comm);
+  if (!uses_fp8(recipe)) return verify_once(recipe, options, comm);
   Recipe exact = recipe;  // nothing is quantised: the same layout by tight gates
   exact.train.precision = "bf16";
   exact.formats = {};

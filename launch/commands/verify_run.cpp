@@ -18,6 +18,7 @@
 #include "parallel/comm/exchange.h"
 #include "parallel/shard/layout.h"
 #include "recipes/check.h"
+#include "recipes/formats.h"
 
 namespace strait {
 namespace {
@@ -36,12 +37,6 @@ enum GateIndex {
   kTwice,
   kFp32
 };
-
-bool uses_fp8(const EngineSettings& settings) {
-  const ModelFormats& f = settings.formats;
-  return f.attention == DType::e4m3 || f.mlp == DType::e4m3 || f.experts == DType::e4m3 ||
-         settings.recompute.compact || settings.fp8_dispatch || settings.fp8_sums;
-}
 
 // `narrow`: BF16 somewhere; `rounds_sums`: expert sums travel, and in BF16. In FP8 a difference of
 // BF16's size may move an element to the next code, up to an eighth away, and the tiles of 128
@@ -168,7 +163,7 @@ Verifier::Verifier(const Recipe& recipe, const VerifyPlan& plan, Comm& comm)
              .sequences = recipe_.train.global_batch,
              .sequence_length = recipe_.train.sequence_length,
              .gates = gates_of(settings_.formats.compute == DType::bf16 || narrow_wire,
-                               narrow_wire && recipe_.parallel.expert > 1, uses_fp8(settings_)),
+                               narrow_wire && recipe_.parallel.expert > 1, uses_fp8(recipe_)),
              .free_run = {}};
 }
 
@@ -239,7 +234,7 @@ void Verifier::compare_steps() {
                    &report_.flips});
     const auto masters = pieces_of(reference_->buckets(), kMaster);
     gradients_ = after_ = before_ = WholeTensors(masters);
-    if (uses_fp8(settings_)) exact_ = std::make_unique<Fp32Gradients>(reference_settings_);
+    if (uses_fp8(recipe_)) exact_ = std::make_unique<Fp32Gradients>(reference_settings_);
   }
   holders_ = Layout::gather(channel_, pieces_of(layout_->buckets(), kOptimizerState));
   holders_.require_complete(state_tensors(recipe_.model, kOptimizerState));

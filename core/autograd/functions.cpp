@@ -145,6 +145,7 @@ Var attention(Segment& segment, const AttentionShape& shape, const Var& q, const
 
 void keep_compact(Segment& segment, const Var& value, Kept format, Purpose purpose) {
   if (!segment.training() || !segment.recompute().compact || value.value->has_recipe()) return;
+  constexpr const char* kWhat = "what waits for the backward pass of ";
   Context& ctx = segment.ctx();
   const Tensor& x = value.get();
   const auto decode_into = [&ctx, rows = x.rows(), cols = x.cols(), dtype = x.dtype(),
@@ -155,12 +156,14 @@ void keep_compact(Segment& segment, const Var& value, Kept format, Purpose purpo
   };
   if (format == Kept::fp8) {
     const Fp8Matrix codes = fp8_rows_of(ctx, x, kActivationScales, purpose);
+    require_finite(ctx, kWhat, segment.name());
     segment.may_recompute(value, true, [&ctx, codes, decode_into] {
       return decode_into([&](Tensor& again) { dequantize(ctx, codes, again); });
     });
   } else {
     E5m6Matrix codes = empty_e5m6(ctx, x.rows(), x.cols(), purpose);
     quantize_e5m6(ctx, x, codes);
+    require_finite(ctx, kWhat, segment.name());
     segment.may_recompute(value, true, [&ctx, codes, decode_into] {
       return decode_into([&](Tensor& again) { dequantize_e5m6(ctx, codes, again); });
     });

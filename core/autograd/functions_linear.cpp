@@ -17,18 +17,11 @@ struct Layer {
   Purpose purpose() const { return offsets ? Purpose::routed : Purpose::activations; }
 };
 
-// Throws if something that has been quantised since the last call was not finite.
-void require_finite(Context& ctx, const Layer& layer, const char* what) {
-  if (ctx.take_not_finite())
-    throw NotFiniteError(std::string(what) + " of " + layer.weight->name +
-                         " has numbers that are not finite");
-}
-
 // `value` as a product with this layer's weight reads it in forward.
 GemmOperand operand_of(Context& ctx, const Layer& layer, Value& value) {
   if (layer.fp8()) {
     const auto rows = value.fp8_rows(ctx, layer.purpose());
-    require_finite(ctx, layer, "the input");
+    require_finite(ctx, "the input of ", layer.weight->name);
     return *rows;
   }
   const Tensor& x = value.get();
@@ -110,7 +103,7 @@ void add_input_gradient(Context& ctx, const Layer& layer, const GemmOperand& dy,
 GemmOperand gradient_operand(Context& ctx, const Layer& layer, const Tensor& dy) {
   if (!layer.fp8()) return dy;
   const Fp8Matrix rows = fp8_rows_of(ctx, dy, kGradientScales, Purpose::workspace);
-  require_finite(ctx, layer, "the gradient of the output");
+  require_finite(ctx, "the gradient of the output of ", layer.weight->name);
   return rows;
 }
 

@@ -43,6 +43,8 @@ struct Parameter {
 
   int64_t num_rows() const { return shape.rank() == 1 ? 1 : shape.numel() / num_cols(); }
   int64_t num_cols() const { return shape[shape.rank() - 1]; }
+  // That it belongs to: model.layers.3.mlp.experts.
+  std::string module() const { return name.substr(0, name.rfind('.')); }
 };
 
 }  // namespace strait

@@ -17,6 +17,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -99,14 +100,16 @@ enum class Mode : uint8_t { training, inference };
 
 class Segment {
  public:
-  Segment(Context& ctx, Mode mode, Recompute recompute = {})
-      : ctx_(&ctx), mode_(mode), recompute_(recompute) {}
+  // `name`: of what it computes, for messages.
+  Segment(Context& ctx, Mode mode, Recompute recompute = {}, std::string name = {})
+      : ctx_(&ctx), mode_(mode), recompute_(recompute), name_(std::move(name)) {}
   Segment(const Segment&) = delete;  // recorded work refers to its segment
   Segment& operator=(const Segment&) = delete;
 
   Context& ctx() { return *ctx_; }
   bool training() const { return mode_ == Mode::training; }
   const Recompute& recompute() const { return recompute_; }
+  const std::string& name() const { return name_; }
 
   Var input(Tensor tensor);  // a value whose gradient is wanted after backward(), in FP32
   Var input(std::shared_ptr<Value> value);  // the same for a value that another segment made
@@ -131,6 +134,7 @@ class Segment {
   Context* ctx_;
   Mode mode_;
   Recompute recompute_;
+  std::string name_;
   std::vector<std::weak_ptr<Value>> droppable_;
   std::vector<std::function<void()>> backward_work_;
   std::vector<std::function<void()>> weight_work_;

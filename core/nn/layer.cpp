@@ -18,8 +18,9 @@ RouteSettings route_settings(const ModelSettings& s) {
 
 namespace {
 
-std::unique_ptr<Segment> new_segment(const LayerContext& run) {
-  return std::make_unique<Segment>(*run.ctx, run.mode, run.recompute);
+// Named after the module that has `weight`.
+std::unique_ptr<Segment> new_segment(const LayerContext& run, const Parameter& weight) {
+  return std::make_unique<Segment>(*run.ctx, run.mode, run.recompute, weight.module());
 }
 
 // hidden -> the heads' outputs side by side [T, N * v].
@@ -75,7 +76,7 @@ AttentionPhase attention_forward(const LayerContext& run, const LayerParameters&
                                  const Tensor& hidden, const Tensor& selection_bias_E) {
   const ModelSettings& s = run.model->settings;
   AttentionPhase phase;
-  phase.segment = new_segment(run);
+  phase.segment = new_segment(run, *layer.attention.o);
   Segment& segment = *phase.segment;
   phase.hidden = segment.input(hidden);
   const Var heads = mla(run, segment, layer.attention, phase.hidden);
@@ -108,7 +109,7 @@ Tensor attention_input_gradient(AttentionPhase& phase, Tensor d_residual, std::v
 
 MlpPhase mlp_forward(const LayerContext& run, const MlpParameters& p, std::shared_ptr<Value> x) {
   MlpPhase phase;
-  phase.segment = new_segment(run);
+  phase.segment = new_segment(run, *p.down);
   phase.x = phase.segment->input(std::move(x));
   phase.y = mlp(run, *phase.segment, p, phase.x);
   phase.segment->finish_forward();
@@ -124,7 +125,7 @@ ExpertsPhase experts_forward(const LayerContext& run, const LayerParameters& lay
                              const ExpertBatch& batch, DType sums_dtype) {
   const DType compute = run.model->compute;
   ExpertsPhase phase;
-  phase.segment = new_segment(run);
+  phase.segment = new_segment(run, *layer.experts_down);
   Segment& segment = *phase.segment;
   phase.rows = segment.input(batch.rows);
   phase.pair_weights = segment.input(batch.pair_weights);

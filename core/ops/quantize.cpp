@@ -52,6 +52,10 @@ int64_t num_tiles(int64_t rows, int64_t cols) {
 
 }  // namespace
 
+void require_finite(Context& ctx, const char* what, const std::string& name) {
+  if (ctx.take_not_finite()) throw NotFiniteError(what + name + " has numbers that are not finite");
+}
+
 Fp8Matrix empty_fp8(Context& ctx, int64_t rows, int64_t cols, ScaleLayout layout, Purpose purpose) {
   return {ctx.empty({rows, cols}, DType::u8, purpose),
           ctx.empty({num_scales(layout, rows, cols)}, DType::f32, purpose), layout};
@@ -281,10 +285,10 @@ cpu::Fp8Rows wire_rows(const Tensor& wire, int64_t cols) {
 
 }  // namespace
 
-void encode_fp8_wire_part(const Tensor& x_RC, const QuantizeSettings& settings, int64_t begin,
+bool encode_fp8_wire_part(const Tensor& x_RC, const QuantizeSettings& settings, int64_t begin,
                           int64_t end, const Tensor& wire) {
-  STRAIT_CPU_KERNEL(quantize_rows)
-  (cpu::rows_of(x_RC), rule_of(settings), wire_rows(wire, x_RC.cols()), begin, end);
+  return STRAIT_CPU_KERNEL(quantize_rows)(cpu::rows_of(x_RC), rule_of(settings),
+                                          wire_rows(wire, x_RC.cols()), begin, end);
 }
 
 void encode_fp8_wire(Context& ctx, const Tensor& x_RC, const QuantizeSettings& settings,
@@ -295,7 +299,8 @@ void encode_fp8_wire(Context& ctx, const Tensor& x_RC, const QuantizeSettings& s
   ctx.run({.bytes = static_cast<double>(x_RC.bytes() + wire.bytes())}, [&] {
     ctx.pool().parallel_for(x_RC.rows(), cpu::row_grain(x_RC.cols()),
                             [&](int64_t begin, int64_t end) {
-                              encode_fp8_wire_part(x_RC, settings, begin, end, wire);
+                              if (!encode_fp8_wire_part(x_RC, settings, begin, end, wire))
+                                ctx.note_not_finite();
                             });
   });
 }
@@ -358,7 +363,7 @@ void run_e5m6(const char* op, Context& ctx, const Tensor& x_RC, const E5m6Matrix
 
 void quantize_e5m6(Context& ctx, const Tensor& x_RC, E5m6Matrix& q_RC) {
   run_e5m6("quantize_e5m6", ctx, x_RC, q_RC, [&](auto x, auto q, int64_t begin, int64_t end) {
-    STRAIT_CPU_KERNEL(quantize_e5m6)(x, q, begin, end);
+    if (!STRAIT_CPU_KERNEL(quantize_e5m6)(x, q, begin, end)) ctx.note_not_finite();
   });
 }
 

@@ -5,12 +5,14 @@
 // core/ops/math/scales.h). The scale of a tile is its largest magnitude / 448, a true division, and
 // 1 for a tile of zeros; elements are divided by it, truly too. NaN counts as nothing for a scale
 // and stays NaN; with an infinity in it a tile becomes zeros and NaN. So what is not finite never
-// vanishes; quantisers of rows and of blocks also tell the Context (take_not_finite). The same bits
-// on every instruction set, on every number of threads and on the GPU. Sources are f32 or bf16 and
-// may have strided rows; results are contiguous, codes u8. Source: DeepSeek-V3 report, section 3.3.
+// vanishes; quantisers of rows, of blocks and to E5M6 also tell the Context (take_not_finite). The
+// same bits on every instruction set, on every number of threads and on the GPU. Sources are f32 or
+// bf16 and may have strided rows; results are contiguous, codes u8. Source: DeepSeek-V3 report,
+// section 3.3.
 #pragma once
 
 #include <span>
+#include <string>
 
 #include "core/context.h"
 #include "core/ops/math/fp8.h"
@@ -26,6 +28,10 @@ struct QuantizeSettings {
 // What training uses.
 inline constexpr QuantizeSettings kActivationScales{.least_max = kLeastPublishedMax},
     kWeightScales{.least_max = kLeastPublishedMax}, kGradientScales{};
+
+// Throws NotFiniteError, "<what><name> has numbers that are not finite", if something that has been
+// quantised since the last call was not finite.
+void require_finite(Context& ctx, const char* what, const std::string& name);
 
 struct Fp8Matrix {
   Tensor codes_RC;
@@ -76,8 +82,8 @@ void pack_fp8_wire(Context& ctx, const Fp8Matrix& q, const Tensor& rows_R, Tenso
 // wire[r] = x[r] quantised.
 void encode_fp8_wire(Context& ctx, const Tensor& x_RC, const QuantizeSettings& settings,
                      const Tensor& wire);
-// Rows [begin, end) alone, for a caller without a Context of its own.
-void encode_fp8_wire_part(const Tensor& x_RC, const QuantizeSettings& settings, int64_t begin,
+// Rows [begin, end) alone, for a caller without a Context of its own: whether they are finite.
+bool encode_fp8_wire_part(const Tensor& x_RC, const QuantizeSettings& settings, int64_t begin,
                           int64_t end, const Tensor& wire);
 void unpack_fp8_wire(Context& ctx, const Tensor& wire, Fp8Matrix& q_RC);
 void unpack_fp8_wire(Context& ctx, const Tensor& wire, Tensor& x_RC);  // to what the codes mean

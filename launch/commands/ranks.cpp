@@ -98,6 +98,8 @@ int run_on_ranks(const RankOptions& options, const std::function<int(Comm&, Watc
       const int mine = work(comm, nullptr);
       if (rank.value == 0) code = mine;
     } catch (const ReportedElsewhere&) {  // rank 0 throws the error itself
+    } catch (const NotFiniteError& error) {
+      throw NotFiniteError(fmt::format("rank {}: {}", rank.value, error.what()));
     }
   });
   return code;

@@ -253,8 +253,12 @@ Engine::Evaluation Engine::evaluate(const std::vector<int32_t>& windows) {
 
 void Engine::compute(const Task& task) {
   if (task_watcher_) task_watcher_(task);
+  in_step([&] { run_task(task); });
+}
+
+void Engine::in_step(const std::function<void()>& work) {
   try {
-    run_task(task);
+    work();
   } catch (const NotFiniteError& error) {
     throw NotFiniteError("step " + std::to_string(committed_steps_ + 1) + ": " + error.what());
   }

@@ -176,6 +176,7 @@ class Engine {
   void run(const Program& program);
   void compute(const Task& task);
   void run_task(const Task& task);
+  void in_step(const std::function<void()>& work);  // a NotFiniteError gets the step's number
   OperationPtr transfer(const Task& task);
 
   // engine_tasks.cpp

@@ -63,7 +63,7 @@ OperationPtr Engine::cross(const Task& task) {
     if (in.pass == Pass::forward) {
       crossings_->put(in, std::move(tensor));
     } else {
-      begin_layer_backward(ctx, in.layer - 1, in.microbatch, std::move(tensor));
+      in_step([&] { begin_layer_backward(ctx, in.layer - 1, in.microbatch, std::move(tensor)); });
     }
   };
   if (!comm_) {

@@ -146,7 +146,8 @@ void Engine::attention_task(const Task& task) {
           .fp8 = settings_.fp8_dispatch,
           .fp8_sums = settings_.fp8_sums,
           .may_forget = routed_pool_.limited() && layer_context_.mode == Mode::training,
-          .expected = loads_[static_cast<size_t>(parameters.moe_index)]},
+          .expected = loads_[static_cast<size_t>(parameters.moe_index)],
+          .name = parameters.experts_down->module()},
       step_shape_.waves, layer.attention.x.value, layer.attention.expert_ids,
       layer.attention.gate_weights.get());
   layer.experts.resize(static_cast<size_t>(layer.exchange->num_waves()));

@@ -9,6 +9,8 @@
 namespace strait {
 namespace {
 
+constexpr const char* kGradient = "the gradient of the output of ";
+
 // Each token's choices by expert, of the experts that `parts` has, and where among the token's each
 // stood.
 struct Choices {
@@ -128,6 +130,7 @@ void ExpertExchange::pack_rows(const Tensor& x) {
   if (settings_.fp8) {
     send_ = wire_rows(num_rows_, settings_.compute, true, Purpose::communication);
     pack_fp8_wire(ctx, *x_->fp8_rows(ctx, Purpose::activations), token_of_row_, send_);
+    require_finite(ctx, "the input of ", settings_.name);
   } else {
     send_ = packed_rows(ctx, x, settings_.compute, kActivationScales);
   }
@@ -217,7 +220,9 @@ ExpertBatch ExpertExchange::arrived() {
 std::shared_ptr<Value> ExpertExchange::own_rows() {
   if (!settings_.fp8) return x_;
   Context& ctx = *settings_.ctx;
-  return value_of_codes(*x_->fp8_rows(ctx, Purpose::activations));
+  const Fp8Matrix& codes = *x_->fp8_rows(ctx, Purpose::activations);
+  require_finite(ctx, "the input of ", settings_.name);
+  return value_of_codes(codes);
 }
 
 std::shared_ptr<Value> ExpertExchange::value_of_codes(const Fp8Matrix& codes) const {
@@ -283,6 +288,7 @@ void ExpertExchange::pack_sums(const Tensor& sums_UH) {
   if (num_ranks_ == 1 || !settings_.fp8_sums || settings_.links.two_tier) return;
   send_ = wire_rows(rows_here_, settings_.combine_wire, true, Purpose::communication);
   encode_fp8_wire(*settings_.ctx, sums_UH, kActivationScales, send_);
+  require_finite(*settings_.ctx, "the output of ", settings_.name);
 }
 
 OperationPtr ExpertExchange::combine() {
@@ -320,10 +326,12 @@ void ExpertExchange::pack_gradient(Context& ctx, const Tensor& d_hidden_TH) {
     if (settings_.fp8) {
       recv_ = ctx.empty({tokens_, hidden_}, settings_.combine_wire, Purpose::communication);
       dequantize(ctx, fp8_rows_of(ctx, d_hidden_TH, kGradientScales, Purpose::workspace), recv_);
+      require_finite(ctx, kGradient, settings_.name);
     }
     return;
   }
   send_ = packed_rows(ctx, d_hidden_TH, settings_.combine_wire, kGradientScales);
+  require_finite(ctx, kGradient, settings_.name);
   if (sends_again_[0] != 0)
     send_again_ = packed_rows(ctx, x_again_, settings_.compute, kActivationScales);
 }

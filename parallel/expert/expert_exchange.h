@@ -19,10 +19,12 @@
 // row that leaves a rank (or, two-tier, a node). With fp8 rows on their way to the experts, in
 // dispatch and in combine_inverse, are codes with a scale for 128 elements; what arrives is
 // decoded. One rank rounds them alike, so that the experts see the same numbers in every layout.
+// NotFiniteError: what was to become codes on this rank is not finite.
 // Source: DeepSeek-V3 report, sections 3.2.2 and 3.3.3.
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "core/nn/layer.h"
@@ -51,6 +53,7 @@ struct ExchangeSettings {
   // Only the experts of one wave of several (expert_parts.h); `expected` counts all. 1 with one
   // rank.
   int wave = 0, num_waves = 1;
+  std::string name = {};  // of the experts, for messages: model.layers.3.mlp.experts
 };
 
 class ExpertExchange {

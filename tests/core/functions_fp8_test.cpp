@@ -270,5 +270,53 @@ TEST(FunctionsFp8, CompactKeepsE5m6) {
   expect_same_bits(read(o.get()), read(expected), "in backward");
 }
 
+TEST(FunctionsFp8, WhatIsNotFiniteIsNamed) {
+  Fixture f({kOut, kIn});
+  f.weight.name = "model.layers.1.mlp.down_proj";
+  const auto numbers = [&](int64_t cols, double last) {
+    test::Numbers values = random_numbers(kRows * cols, 3, 1, DType::bf16);
+    values.back() = last;
+    return tensor_of(f.ctx, {kRows, cols}, DType::bf16, values);
+  };
+  const auto failure = [&](double last_x, double last_dy) -> std::string {
+    Segment segment(f.ctx, Mode::training);
+    const Var x = segment.input(numbers(kIn, last_x));
+    try {
+      const Var y = linear(segment, x, f.weight, DType::bf16);
+      segment.finish_forward();
+      segment.backward({{y, numbers(kOut, last_dy)}});
+    } catch (const NotFiniteError& error) {
+      return error.what();
+    }
+    return "none";
+  };
+  EXPECT_EQ(failure(1, 1), "none");
+  EXPECT_EQ(failure(NAN, 1),
+            "the input of model.layers.1.mlp.down_proj has numbers that are not finite");
+  EXPECT_EQ(failure(1, INFINITY),
+            "the gradient of the output of model.layers.1.mlp.down_proj has numbers that are not "
+            "finite");
+  EXPECT_EQ(failure(1, 1), "none") << "one that was told is forgotten";
+
+  for (Kept format : {Kept::fp8, Kept::e5m6}) {
+    Segment segment(f.ctx, Mode::training, {.compact = true}, "model.layers.1.self_attn");
+    const auto keep = [&](double last) {
+      keep_compact(segment, segment.result(numbers(kIn, last), DType::bf16), format,
+                   Purpose::activations);
+    };
+    EXPECT_NO_THROW(keep(3e38));
+    for (const double last : {double(NAN), double(-INFINITY)}) {
+      try {
+        keep(last);
+        ADD_FAILURE() << last;
+      } catch (const NotFiniteError& error) {
+        EXPECT_STREQ(error.what(),
+                     "what waits for the backward pass of model.layers.1.self_attn has numbers "
+                     "that are not finite");
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace strait

@@ -151,7 +151,9 @@ ExchangeResult run_exchange(const ExchangeCase& c, Comm* comm, bool two_tier, in
   };
   const LaneBytes before = comm ? comm->bytes_sent(links.lane) : LaneBytes{};
 
-  const Batch batch = make_batch(c);
+  Batch batch = make_batch(c);
+  if (c.last_x != 0) batch.x_TH.back() = c.last_x;
+  if (c.last_gradient != 0) batch.d_out_TH.back() = c.last_gradient;
   ExchangeResult result;
   result.first = first_token(c, rank.value, ranks);
   result.count = first_token(c, rank.value + 1, ranks) - result.first;
@@ -166,7 +168,8 @@ ExchangeResult run_exchange(const ExchangeCase& c, Comm* comm, bool two_tier, in
                         .compute = c.compute,
                         .combine_wire = c.wire,
                         .fp8 = c.fp8,
-                        .fp8_sums = c.fp8_sums},
+                        .fp8_sums = c.fp8_sums,
+                        .name = "model.layers.3.mlp.experts"},
                        c.waves, std::make_shared<Value>(x), ids, weights);
   const LocalExperts local = experts_of_rank(links, c.num_experts, exchange.num_waves());
   std::list<ExpertBatch> arrived;

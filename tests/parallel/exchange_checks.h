@@ -19,6 +19,7 @@ struct ExchangeCase {
   bool fp8 = false, fp8_sums = false;  // of rows on their way to the experts, and of sums back
   int waves = 1;
   bool backward = true;
+  float last_x = 0, last_gradient = 0;  // not 0: the last number of all tokens' rows
 };
 
 // What the tokens [first, first + count) of one rank got.

@@ -193,5 +193,41 @@ TEST(ExchangeWay, WhereItIsTwoTier) {
   EXPECT_FALSE(is_two_tier("auto", 8, 8));
 }
 
+// Before it becomes codes, and on the rank that has it.
+TEST(Exchange, WhatIsNotFiniteIsNamed) {
+  const auto failure = [](const ExchangeCase& c, int ranks) -> std::string {
+    std::string text = "none";
+    const auto run = [&](Comm* comm) {
+      try {
+        tests::run_exchange(c, comm, false, 1);
+      } catch (const NotFiniteError& error) {
+        EXPECT_TRUE(comm == nullptr || comm->rank().value == ranks - 1);
+        text = error.what();
+        throw;
+      }
+    };
+    try {
+      if (ranks == 1)
+        run(nullptr);
+      else
+        run_ranks(ranks, [&](Rank, Comm& comm) { run(&comm); });
+    } catch (const Error&) {
+    }
+    return text;
+  };
+  ExchangeCase x{.compute = DType::bf16, .fp8 = true, .last_x = NAN};
+  ExchangeCase gradient{.compute = DType::bf16, .fp8 = true, .last_gradient = -INFINITY};
+  for (int ranks : {1, 2}) {
+    EXPECT_EQ(failure(x, ranks),
+              "the input of model.layers.3.mlp.experts has numbers that are not finite");
+    EXPECT_EQ(
+        failure(gradient, ranks),
+        "the gradient of the output of model.layers.3.mlp.experts has numbers that are not finite");
+  }
+  x.last_x = gradient.last_gradient = 1e30f;
+  EXPECT_EQ(failure(x, 2), "none");
+  EXPECT_EQ(failure(gradient, 2), "none");
+}
+
 }  // namespace
 }  // namespace strait

@@ -24,10 +24,11 @@ struct ScaleRule {
 
 }  // namespace strait::cpu
 
-// Rows [begin, end). This one and quantize_blocks return whether all numbers are finite.
+// Rows [begin, end). This one, quantize_blocks and quantize_e5m6 return
+// whether all numbers are finite.
 STRAIT_CPU_DECLARE(bool quantize_rows(Rows x, ScaleRule rule, Fp8Rows q, long begin, long end))
 STRAIT_CPU_DECLARE(void dequantize(Fp8Rows q, Rows x, long begin, long end))
-STRAIT_CPU_DECLARE(void quantize_e5m6(Rows x, Fp8Rows q, long begin, long end))
+STRAIT_CPU_DECLARE(bool quantize_e5m6(Rows x, Fp8Rows q, long begin, long end))
 STRAIT_CPU_DECLARE(void dequantize_e5m6(Fp8Rows q, Rows x, long begin, long end))
 // Tiles [begin, end) of 128 x 128 of x, counted along its rows. `transposed` is of cols x rows.
 STRAIT_CPU_DECLARE(void quantize_columns(Rows x, ScaleRule rule, Fp8Rows transposed, long begin,

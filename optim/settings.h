@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/dtype.h"
 #include "core/settings.h"
 
 namespace strait {
@@ -17,6 +18,7 @@ struct OptimizerSettings {
   double weight_decay = 0.1;           // decoupled: the weight shrinks by lr * weight_decay a step
   double grad_clip_norm = 1;           // of the whole gradient; 0: off
   std::string moments_dtype = "fp32";  // or "bf16"
+  DType moments() const { return moments_dtype == "bf16" ? DType::bf16 : DType::f32; }
   bool operator==(const OptimizerSettings&) const = default;
 };
 

@@ -19,6 +19,9 @@
 
 namespace strait {
 
+// Of the residual stream, in memory and on its way between stages.
+inline constexpr DType kHiddenDType = DType::f32;
+
 // What the layers of a run share.
 struct LayerContext {
   Context* ctx = nullptr;

@@ -1,5 +1,6 @@
-// launch/commands/formats.h: `strait recipe formats`: in which number format a run of a recipe
-// keeps, multiplies and sends what.
+// launch/commands/formats.h: `strait recipe formats`: which tensor has which number format where,
+// as training has it: from the settings that the engine gets and from the parameters and shards it
+// makes of them.
 #pragma once
 
 #include <string>
@@ -9,15 +10,16 @@
 
 namespace strait {
 
-struct FormatRow {
-  std::string part;        // "weights", "between forward and backward", "between ranks", "on disk"
-  std::string what;        // "attention's projections"
-  std::string format;      // of weights: as forward and backward hold them
-  std::string products{};  // of weights: what the products with them multiply
+// Rows of texts, one for each column; the first says what the row is about.
+struct FormatSection {
+  std::string name;
+  std::vector<std::string> columns;
+  std::vector<std::vector<std::string>> rows;
 };
 
-// Of the roles and copies that this model and run have.
-std::vector<FormatRow> formats_in_use(const Recipe& recipe);
+// Weights by role, what waits for the backward pass, wires, checkpoint. What the model or the
+// layout does not have is not listed.
+std::vector<FormatSection> format_sections(const Recipe& recipe);
 
 int run_recipe_formats(const std::string& recipe, const std::vector<std::string>& overrides,
                        bool json);

@@ -62,12 +62,11 @@ Engine::Engine(const EngineSettings& settings, const Mesh& mesh, Rank rank, Comm
       parameter->packed = PackedWeight(Orientation::forward);
   const std::map<std::string, Group> shared =
       shared_groups(step_shape_, mesh_, rank, group_parameters(model_, part));
-  ShardOptions shards{
-      .data = place_in(mesh_.data(rank)),
-      .expert = place_in(mesh_.replicas(rank)),
-      .part = part,
-      .moments = settings_.optimizer.moments_dtype == "bf16" ? DType::bf16 : DType::f32,
-      .training = settings_.training};
+  ShardOptions shards{.data = place_in(mesh_.data(rank)),
+                      .expert = place_in(mesh_.replicas(rank)),
+                      .part = part,
+                      .moments = settings_.optimizer.moments(),
+                      .training = settings_.training};
   for (const auto& [name, group] : shared) shards.shared[name] = place_in(group);
   buckets_ = build_buckets(*ctx_, model_, shards);
   if (comm_ != nullptr) {

@@ -58,7 +58,8 @@ OperationPtr Engine::cross(const Task& task) {
     sent = out.pass == Pass::forward ? finish_layer(ctx, out.layer - 1, out.microbatch)
                                      : crossings_->take(out);
   if (in.microbatch >= 0)
-    received = ctx.empty({in.rows, settings_.model.hidden_size}, DType::f32, Purpose::activations);
+    received =
+        ctx.empty({in.rows, settings_.model.hidden_size}, kHiddenDType, Purpose::activations);
   const auto arrived = [this, &ctx, in](Tensor tensor) {
     if (in.pass == Pass::forward) {
       crossings_->put(in, std::move(tensor));

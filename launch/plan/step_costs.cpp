@@ -148,7 +148,7 @@ ModelWork measure_step(const StepCostSettings& settings) {
   work.tokens = engine.micro_batch * engine.sequence_length;
   work.top_k = model.num_experts_per_tok;
   work.hidden_size = model.hidden_size;
-  work.moments_bytes = engine.optimizer.moments_dtype == "bf16" ? 2 : 4;
+  work.moments_bytes = static_cast<int64_t>(size_of(engine.optimizer.moments()));
   EngineSettings measured = engine;
   measured.formats = engine.formats.compute;  // to_fp8 says what FP8 changes
   measured.recompute.compact = measured.fp8_dispatch = false;
@@ -169,9 +169,9 @@ ModelWork measure_step(const StepCostSettings& settings) {
   work.two_tier = settings.two_tier;
   work.exchange_chunks = engine.exchange_chunks;
   work.exchanges = exchange_bytes(settings);
-  // The residual stream goes from stage to stage as it is, in FP32 (launch/engine).
+  // The residual stream goes from stage to stage as it is (launch/engine).
   work.message_row_bytes =
-      static_cast<double>(model.hidden_size) * static_cast<double>(size_of(DType::f32));
+      static_cast<double>(model.hidden_size) * static_cast<double>(size_of(kHiddenDType));
   if (settings.precision == Precision::fp8) to_fp8(work, engine);
   return work;
 }

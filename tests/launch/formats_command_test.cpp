@@ -1,92 +1,144 @@
+// `strait recipe formats`: what it says of a recipe, beside what training makes of it.
 #include <gtest/gtest.h>
 
-#include <map>
 #include <nlohmann/json.hpp>
 
 #include "core/errors.h"
 #include "launch/commands/formats.h"
+#include "launch/engine/engine_settings.h"
 
 namespace strait {
 namespace {
 
-constexpr const char* kQuickstart = STRAIT_SOURCE_DIR "/recipes/quickstart.yaml";
+const std::string kRecipe = STRAIT_SOURCE_DIR "/recipes/quickstart.yaml";
 
-// What of a part -> its format, and of weights also what multiplies them.
-std::map<std::string, std::string> formats(const std::vector<std::string>& overrides,
-                                           const std::string& part) {
-  std::map<std::string, std::string> result;
-  for (const FormatRow& row : formats_in_use(load_recipe(kQuickstart, overrides)))
-    if (row.part == part)
-      result[row.what] = row.format + (row.products.empty() ? "" : " x " + row.products);
-  return result;
+const FormatSection& section_of(const std::vector<FormatSection>& sections,
+                                const std::string& name) {
+  for (const FormatSection& section : sections)
+    if (section.name == name) return section;
+  throw InternalError("no section " + name);
 }
 
-constexpr const char* kCodes =
-    "bf16 x e4m3: weights 128x128, activations and gradients 1x128, for dW 128x1";
+// The cell of a row and a column; "absent" if there is no such row.
+std::string cell(const FormatSection& section, const std::string& row, const std::string& column) {
+  for (const auto& cells : section.rows)
+    for (size_t i = 0; i < cells.size() && cells[0] == row; ++i)
+      if (section.columns[i] == column) return cells[i];
+  return "absent";
+}
 
-TEST(FormatsCommand, WeightsOfEveryRole) {
-  auto bf16 = formats({}, "weights");
-  EXPECT_EQ(bf16["attention's projections"], "bf16 x bf16");
-  EXPECT_EQ(bf16["routed experts"], "bf16 x bf16");
-  EXPECT_EQ(bf16["router"], "fp32 x fp32");
-  EXPECT_EQ(bf16["norms"], "fp32 x -");
-  auto fp8 = formats({"train.precision=fp8"}, "weights");
+class Formats {
+ public:
+  explicit Formats(const std::vector<std::string>& overrides)
+      : sections_(format_sections(load_recipe(kRecipe, overrides))) {}
+  std::string weight(const std::string& role, const std::string& column) const {
+    return cell(section_of(sections_, "weights"), role, column);
+  }
+  std::string waits(const std::string& what) const {
+    return cell(section_of(sections_, "waits for backward"), what, "as");
+  }
+  std::string wire(const std::string& what) const {
+    return cell(section_of(sections_, "wires"), what, "as");
+  }
+  std::string saved(const std::string& what) const {
+    return cell(section_of(sections_, "checkpoint"), what, "as");
+  }
+
+ private:
+  std::vector<FormatSection> sections_;
+};
+
+const std::string kCodes = "E4M3: x, dy 1x128; weight 128x128; for dW 128x1";
+
+TEST(FormatsCommand, Fp8) {
+  const Formats f({"train.precision=fp8", "optimizer.moments_dtype=bf16", "parallel.pipeline=2"});
   for (const char* role :
-       {"attention's projections", "dense MLPs", "shared experts", "routed experts"})
-    EXPECT_EQ(fp8[role], kCodes) << role;
-  EXPECT_EQ(fp8["router"], "fp32 x fp32");
-  EXPECT_EQ(fp8["head"], "bf16 x bf16");
-  EXPECT_EQ(fp8["embedding"], "bf16 x -");
-  EXPECT_EQ(fp8["the MTP module's projection"], "bf16 x bf16");
-  EXPECT_EQ(fp8["moments"], "fp32");
-  auto mixed = formats({"train.precision=fp8", "formats.attention=bf16"}, "weights");
-  EXPECT_EQ(mixed["attention's projections"], "bf16 x bf16");
-  EXPECT_EQ(mixed["routed experts"], kCodes);
+       {"attention projections", "dense MLP", "shared experts", "routed experts"}) {
+    EXPECT_EQ(f.weight(role, "kept"), "BF16") << role;
+    EXPECT_EQ(f.weight(role, "multiplies"), kCodes) << role;
+    EXPECT_EQ(f.weight(role, "export --dtype fp8"), "E4M3 128x128") << role;
+  }
+  for (const char* role : {"attention itself", "head", "MTP projection"})
+    EXPECT_EQ(f.weight(role, "multiplies"), "BF16") << role;
+  for (const char* role : {"norms", "router"}) {
+    EXPECT_EQ(f.weight(role, "kept"), "FP32") << role;
+    EXPECT_EQ(f.weight(role, "multiplies"), "FP32") << role;
+  }
+  EXPECT_EQ(f.weight("head", "gradient"), "FP32");
+  EXPECT_EQ(f.weight("head", "moments"), "BF16");
+  EXPECT_EQ(f.saved("moments"), "BF16");
+  EXPECT_EQ(f.saved("master weights"), "FP32");
+  EXPECT_EQ(f.waits("attention's output, input of its last projection"), "E5M6 1x128");
+  EXPECT_EQ(f.waits("routed experts: inputs of SwiGLU"), "E4M3 1x128");
+  EXPECT_EQ(f.waits("rows that came to the experts"), "E4M3 1x128");
+  EXPECT_EQ(f.wire("rows to the experts"), "E4M3 1x128, scales FP32");
+  EXPECT_EQ(f.wire("experts' sums back"), "BF16");
+  EXPECT_EQ(f.wire("hidden state and its gradient between stages"), "FP32");
 }
 
-TEST(FormatsCommand, WhatIsKeptAndSent) {
-  const std::string kept = "between forward and backward", sent = "between ranks";
-  auto fp8 = formats({"train.precision=fp8", "train.recompute=[norms]"}, kept);
-  EXPECT_EQ(fp8["attention's output"], "e5m6, 1x128");
-  EXPECT_EQ(fp8["inputs of SwiGLU"], "e4m3, 1x128");
-  EXPECT_EQ(fp8["inputs of attention's projections"], "computed again from the residual stream");
-  EXPECT_EQ(fp8["outputs of SwiGLU"], "e4m3, 1x128");
-  EXPECT_EQ(formats({}, kept)["inputs of SwiGLU"], "bf16");
-  EXPECT_EQ(formats({}, kept).count("operands that wait for dW"), 0u);
-  auto wires = formats({"train.precision=fp8", "parallel.combine_wire=fp8"}, sent);
-  EXPECT_EQ(wires["rows to the experts"], "e4m3, 1x128");
-  EXPECT_EQ(wires["experts' sums"], "e4m3, 1x128");
-  EXPECT_EQ(wires["gradients of rows to the experts"], "bf16");
-  EXPECT_EQ(formats({"train.precision=fp32"}, sent)["experts' sums"], "fp32");
+TEST(FormatsCommand, SingleRolesAndRecomputation) {
+  const Formats f({"train.precision=fp8", "formats.mlp=bf16", "formats.caches=bf16",
+                   "parallel.dispatch_wire=bf16", "parallel.combine_wire=fp32",
+                   "train.recompute=[norms, swiglu]"});
+  EXPECT_EQ(f.weight("shared experts", "multiplies"), "BF16");
+  EXPECT_EQ(f.weight("dense MLP", "multiplies"), "BF16");
+  EXPECT_EQ(f.weight("routed experts", "multiplies"), kCodes);
+  EXPECT_EQ(f.waits("attention's output, input of its last projection"), "BF16 and E4M3 1x128");
+  EXPECT_EQ(f.waits("routed experts: inputs of SwiGLU"), "BF16");
+  EXPECT_EQ(f.waits("routed experts: outputs of SwiGLU"), "made again");
+  EXPECT_EQ(f.waits("shared experts: input"), "made again");
+  EXPECT_EQ(f.wire("rows to the experts"), "BF16");
+  EXPECT_EQ(f.wire("experts' sums back"), "FP32");
+  EXPECT_EQ(f.wire("hidden state and its gradient between stages"), "absent");
 }
 
-TEST(FormatsCommand, ListsWhatTheModelHas) {
-  const std::vector<std::string> dense = {"model.n_routed_experts=0",
-                                          "model.n_shared_experts=0",
-                                          "model.num_experts_per_tok=0",
-                                          "parallel.expert=1",
-                                          "model.n_group=1",
-                                          "model.topk_group=1",
-                                          "model.num_nextn_predict_layers=0"};
-  auto weights = formats(dense, "weights");
-  for (const char* role : {"router", "routed experts", "shared experts"})
-    EXPECT_EQ(weights.count(role), 0u) << role;
-  EXPECT_EQ(weights.count("dense MLPs"), 1u);
-  EXPECT_EQ(formats(dense, "between ranks").count("rows to the experts"), 0u);
+TEST(FormatsCommand, OfWhatTheModelLacksNothing) {
+  const Formats dense({"model.n_routed_experts=0", "model.num_experts_per_tok=0",
+                       "model.first_k_dense_replace=4", "model.n_shared_experts=0",
+                       "model.num_nextn_predict_layers=0", "model.tie_word_embeddings=true",
+                       "model.n_group=1", "model.topk_group=1", "parallel.expert=1",
+                       "train.precision=fp32"});
+  for (const char* role :
+       {"router", "shared experts", "routed experts", "MTP projection", "head", "embedding"})
+    EXPECT_EQ(dense.weight(role, "kept"), "absent") << role;
+  EXPECT_EQ(dense.weight("embedding and head", "kept"), "FP32");
+  EXPECT_EQ(dense.weight("dense MLP", "multiplies"), "FP32");
+  EXPECT_EQ(dense.wire("rows to the experts"), "absent");
+  EXPECT_EQ(dense.waits("rows that came to the experts"), "absent");
+  EXPECT_EQ(dense.waits("FP8 layers' inputs and gradients, for weight gradients"), "absent");
+}
+
+// Every parameter that the engine of a rank has is in a role of its formats.
+TEST(FormatsCommand, EveryParameterIsSomewhere) {
+  for (const char* precision : {"fp32", "bf16", "fp8"}) {
+    const Recipe recipe =
+        load_recipe(kRecipe, {std::string("train.precision=") + precision, "parallel.expert=1"});
+    const Mesh mesh(1, 1, 1);
+    const Engine engine(engine_settings(recipe, mesh, 1), mesh, {0}, nullptr, Device::meta);
+    std::set<std::string> stored, listed;
+    for (const auto& parameter : engine.model().parameters)
+      stored.insert(parameter->role == Role::embedding   ? std::string("looked up")
+                    : parameter->operands == DType::e4m3 ? kCodes
+                    : parameter->operands == DType::bf16 ? "BF16"
+                                                         : "FP32");
+    const std::vector<FormatSection> sections = format_sections(recipe);
+    for (const auto& row : section_of(sections, "weights").rows) listed.insert(row[2]);
+    EXPECT_EQ(stored, listed) << precision;
+  }
 }
 
 TEST(FormatsCommand, PrintsATableOrJson) {
   testing::internal::CaptureStdout();
-  EXPECT_EQ(run_recipe_formats(kQuickstart, {"train.precision=fp8"}, true), 0);
-  const auto json = nlohmann::json::parse(testing::internal::GetCapturedStdout());
-  EXPECT_EQ(json["kind"], "formats");
-  EXPECT_EQ(json["rows"].size(),
-            formats_in_use(load_recipe(kQuickstart, {"train.precision=fp8"})).size());
-  testing::internal::CaptureStdout();
-  EXPECT_EQ(run_recipe_formats(kQuickstart, {}, false), 0);
+  EXPECT_EQ(run_recipe_formats(kRecipe, {"train.precision=fp8"}, false), 0);
   const std::string table = testing::internal::GetCapturedStdout();
-  EXPECT_NE(table.find("between ranks\n  rows to the experts"), std::string::npos) << table;
-  EXPECT_THROW(run_recipe_formats("nowhere.yaml", {}, false), Error);
+  EXPECT_NE(table.find("\n  routed experts         BF16  " + kCodes), std::string::npos) << table;
+  EXPECT_EQ(table.find(" \n"), std::string::npos) << table;
+  testing::internal::CaptureStdout();
+  EXPECT_EQ(run_recipe_formats(kRecipe, {}, true), 0);
+  const auto json = nlohmann::json::parse(testing::internal::GetCapturedStdout());
+  EXPECT_EQ(json.size(), 6u);
+  EXPECT_EQ(json["wires"][0]["as"], "BF16");
+  EXPECT_THROW(run_recipe_formats(kRecipe, {"train.precision=fp7"}, false), RecipeError);
 }
 
 }  // namespace

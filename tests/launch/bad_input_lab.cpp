@@ -106,6 +106,8 @@ const std::string kTinyRecipe =
     "  corpus: corpus\n"               // 25
     "run:\n"                           // 26
     "  dir: runs\n";                   // 27
+const std::vector<std::string> kFp8 = {"train.precision=fp8", "model.qk_nope_head_dim=16",
+                                       "model.qk_rope_head_dim=16", "model.v_head_dim=16"};
 
 std::vector<std::string> train_new(const std::vector<std::string>& overrides) {
   std::vector<std::string> command = {"train", "tiny.yaml", "--run", "runs/new"};

@@ -61,6 +61,8 @@ class Lab {
 };
 
 extern const std::string kTinyRecipe;
+// Overrides with which it trains in FP8.
+extern const std::vector<std::string> kFp8;
 
 // train tiny.yaml --run runs/new --set ...
 std::vector<std::string> train_new(const std::vector<std::string>& overrides = {});

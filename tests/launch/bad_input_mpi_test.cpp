@@ -93,6 +93,14 @@ TEST_F(BadInputMpi, NumbersThatAreNotFinite) {
                     "model.initializer_range=1", "train.steps=40", "train.save_every=0"}),
          5, "step \\d+: the loss or a gradient is not finite; nothing was updated");
   EXPECT_TRUE(fs::is_empty("runs/new/checkpoints"));
+  std::vector<std::string> in_fp8 = {"schedule.peak_lr=1000", "optimizer.grad_clip_norm=0",
+                                     "model.initializer_range=1", "train.steps=40",
+                                     "train.save_every=0"};
+  in_fp8.insert(in_fp8.end(), kFp8.begin(), kFp8.end());
+  expect(2, train_new(in_fp8), 5,
+         "rank \\d \\(.*\\) at step (\\d+): step \\1: .* of model\\.layers\\.\\d\\..* has numbers "
+         "that are not finite \\(.* l\\d\\)");
+  EXPECT_TRUE(fs::is_empty("runs/new/checkpoints"));
 }
 
 // Rank 1 may write less than its shard. (Shared memory of MPI would be a large file, too.)

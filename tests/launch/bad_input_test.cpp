@@ -265,7 +265,15 @@ std::vector<Case> of_runs() {
   const std::vector<std::string> exploding = {"schedule.peak_lr=1000", "optimizer.grad_clip_norm=0",
                                               "model.initializer_range=1", "train.steps=40",
                                               "train.save_every=0"};
+  std::vector<std::string> in_fp8 = exploding;
+  in_fp8.insert(in_fp8.end(), kFp8.begin(), kFp8.end());
   return {
+      {"NaN in FP8",
+       train_new(in_fp8),
+       5,
+       "step \\d+: .* of model\\.layers\\.\\d\\..* has numbers that are not finite \\(.* l\\d\\)",
+       {},
+       kBegun},
       {"NaN",
        train_new(exploding),
        5,

@@ -41,6 +41,7 @@ TEST(JsonOutput, OfEveryCommand) {
       {"export", "--from", "runs/tiny", "--to", "new"},
       {"verify", "tiny.yaml", "--local-ranks", "2", "--steps", "1", "--free-steps", "1"},
       {"plan", "tiny.yaml", "--cluster", "netlab", "--ranks", "4"},
+      {"recipe", "formats", "tiny.yaml"},
       {"cluster", "list"},
       {"cluster", "show", "netlab"},
       {"cluster", "calibrate", "--from", kRecipes + "clusters/measurements/deepgemm-h800.csv",

@@ -32,6 +32,28 @@ cpu::Fp8Rows fp8_rows(const Fp8Matrix& q) {
   return fp8_rows(q.codes_RC, q.scales, q.codes_RC.rows(), q.codes_RC.cols(), q.layout);
 }
 
+cpu::Fp8Rows wire_rows(const Tensor& wire, int64_t cols) {
+  return {.codes = reinterpret_cast<uint8_t*>(wire.raw()),
+          .scales = wire.data<float>() + cols / 4,
+          .rows = wire.rows(),
+          .cols = cols,
+          .row_bytes = fp8_wire_words(cols) * 4};
+}
+
+// Codes and scales of one row in tiles of 1 x 128, apart or as on a wire.
+void copy_row(const cpu::Fp8Rows& from, int64_t row, const cpu::Fp8Rows& to, int64_t to_row) {
+  const auto codes_at = [](const cpu::Fp8Rows& q, int64_t r) {
+    return q.codes + r * (q.row_bytes != 0 ? q.row_bytes : q.cols);
+  };
+  const auto scale_at = [](const cpu::Fp8Rows& q, int64_t r, int64_t tile) -> float& {
+    return q.row_bytes != 0 ? q.scales[r * (q.row_bytes / 4) + tile]
+                            : q.scales[tile * q.scale_stride + r];
+  };
+  std::memcpy(codes_at(to, to_row), codes_at(from, row), static_cast<size_t>(from.cols));
+  for (int64_t tile = 0; tile < ceil_div(from.cols, kScaleBlock); ++tile)
+    scale_at(to, to_row, tile) = scale_at(from, row, tile);
+}
+
 cpu::ScaleRule rule_of(const QuantizeSettings& settings) {
   return {settings.least_max, settings.power_of_two};
 }
@@ -106,11 +128,7 @@ void gather_rows(Context& ctx, const Fp8Matrix& x, const Tensor& index_R, Fp8Mat
     const cpu::Fp8Rows q = fp8_rows(x), to = fp8_rows(out);
     const int32_t* index = index_R.data<int32_t>();
     ctx.pool().parallel_for(rows, cpu::row_grain(cols), [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        std::memcpy(to.codes + r * cols, q.codes + index[r] * cols, static_cast<size_t>(cols));
-        for (int64_t tile = 0; tile < ceil_div(cols, kScaleBlock); ++tile)
-          to.scales[tile * to.scale_stride + r] = q.scales[tile * q.scale_stride + index[r]];
-      }
+      for (int64_t r = begin; r < end; ++r) copy_row(q, index[r], to, r);
     });
   });
 }
@@ -258,32 +276,13 @@ void pack_fp8_wire(Context& ctx, const Fp8Matrix& q, const Tensor& rows_R, Tenso
   STRAIT_CHECK(cols % 4 == 0, "[pack_fp8_wire] rows of whole words");
   const Cost cost{.bytes = 2 * static_cast<double>(wire.bytes()), .op_class = OpClass::permute};
   ctx.run(cost, [&] {
-    const uint8_t* codes = q.codes_RC.data<uint8_t>();
-    const float* scales = q.scales.data<float>();
+    const cpu::Fp8Rows of_q = fp8_rows(q), to = wire_rows(wire, cols);
     const int32_t* rows = rows_R.data<int32_t>();
-    const int64_t stride = scale_stride(q.layout, from, cols);
     ctx.pool().parallel_for(wire.rows(), cpu::row_grain(cols), [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        float* const to = wire.data<float>() + r * words;
-        std::memcpy(to, codes + rows[r] * cols, static_cast<size_t>(cols));
-        for (int64_t tile = 0; tile < ceil_div(cols, kScaleBlock); ++tile)
-          to[cols / 4 + tile] = scales[tile * stride + rows[r]];
-      }
+      for (int64_t r = begin; r < end; ++r) copy_row(of_q, rows[r], to, r);
     });
   });
 }
-
-namespace {
-
-cpu::Fp8Rows wire_rows(const Tensor& wire, int64_t cols) {
-  return {.codes = reinterpret_cast<uint8_t*>(wire.raw()),
-          .scales = wire.data<float>() + cols / 4,
-          .rows = wire.rows(),
-          .cols = cols,
-          .row_bytes = fp8_wire_words(cols) * 4};
-}
-
-}  // namespace
 
 bool encode_fp8_wire_part(const Tensor& x_RC, const QuantizeSettings& settings, int64_t begin,
                           int64_t end, const Tensor& wire) {
@@ -310,14 +309,9 @@ void unpack_fp8_wire(Context& ctx, const Tensor& wire, Fp8Matrix& q_RC) {
   check_flat("unpack_fp8_wire", "wire", wire, rows * words, {DType::f32});
   check_fp8("unpack_fp8_wire", "q", q_RC, rows, cols, ScaleLayout::rows_1x128);
   ctx.run({.bytes = 2 * static_cast<double>(wire.bytes())}, [&] {
-    const cpu::Fp8Rows q = fp8_rows(q_RC);
+    const cpu::Fp8Rows from = wire_rows(wire, cols), q = fp8_rows(q_RC);
     ctx.pool().parallel_for(rows, cpu::row_grain(cols), [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        const float* const from = wire.data<float>() + r * words;
-        std::memcpy(q.codes + r * cols, from, static_cast<size_t>(cols));
-        for (int64_t tile = 0; tile < ceil_div(cols, kScaleBlock); ++tile)
-          q.scales[tile * q.scale_stride + r] = from[cols / 4 + tile];
-      }
+      for (int64_t r = begin; r < end; ++r) copy_row(from, r, q, r);
     });
   });
 }

@@ -57,7 +57,7 @@ struct ReplicaPlace {
 std::vector<Bucket> group_parameters(const Model& model, const ModelPart& part = {});
 
 struct ShardOptions {
-  ReplicaPlace data, expert;                        // of buckets that one position holds alone
+  ReplicaPlace data = {}, expert = {};              // of buckets that one position holds alone
   std::map<std::string, ReplicaPlace> shared = {};  // of the others, by name
   ModelPart part = {};                              // that the model was built with
   DType moments = DType::f32;

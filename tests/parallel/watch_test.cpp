@@ -147,16 +147,19 @@ TEST(Watch, TheLineSaysWhoWaitedForWhom) {
 }
 
 TEST(Watch, AWaitForAllNamesNobody) {
+  std::promise<void> waits;
   std::string line;
   with_ranks(2, [&](Rank rank, Comm& comm) {
     if (rank.value == 1) {
       std::vector<WatchPeer> peers = join_watch(comm, milliseconds(30000));
       peers.front().link.send(
           {.kind = WatchMessage::Kind::beat, .step = 17, .text = "commit", .reason = "commit"});
+      waits.get_future().wait();
       return;
     }
     Watch watch(comm, {.on_loss = [&](const std::string& text) { line = text; }});
     watch.set_wait(17, "update b0", "commit", {});
+    waits.set_value();
     failure_of(watch, comm);
   });
   EXPECT_EQ(

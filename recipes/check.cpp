@@ -46,6 +46,8 @@ void check_formats(const Recipe& recipe, Rules& rules) {
   rules.require(!dispatches_fp8(recipe) || recipe.model.hidden_size % 4 == 0,
                 "parallel.dispatch_wire", "fp8: hidden_size {} is not a multiple of 4",
                 recipe.model.hidden_size);
+  rules.require(f.gradients == "1x128" || multiplies_fp8(recipe), "formats.gradients",
+                "{} needs layers that multiply fp8", f.gradients);
   if (!broken_rules(recipe.model).empty()) return;
   const Model model = build_model(
       recipe.model, {0, std::min<int64_t>(1, recipe.model.n_routed_experts)}, formats_of(recipe));
@@ -53,11 +55,16 @@ void check_formats(const Recipe& recipe, Rules& rules) {
     if (parameter->operands != DType::e4m3) continue;
     const int64_t in = parameter->num_cols(), out = parameter->shape[parameter->shape.rank() - 2];
     if (in % kFp8Multiple == 0 && out % kFp8Multiple == 0) continue;
+    const std::string& name = parameter->name;
+    const auto& [key, role] =
+        parameter->role == Role::expert_stack   ? std::pair("formats.experts", f.experts)
+        : name.find(".self_attn.") != name.npos ? std::pair("formats.attention", f.attention)
+                                                : std::pair("formats.mlp", f.mlp);
     rules.require(
-        false, "train.precision",
+        false, role == "auto" ? "train.precision" : key,
         "fp8: {} is {} x {}; both must be multiples of {} (bf16 has no such rule, section "
         "formats sets single roles)",
-        parameter->name, out, in, kFp8Multiple);
+        name, out, in, kFp8Multiple);
     return;
   }
 }

@@ -14,6 +14,7 @@ ModelFormats formats_of(const Recipe& recipe) {
   if (is_fp8(recipe.formats.attention, recipe)) formats.attention = DType::e4m3;
   if (is_fp8(recipe.formats.mlp, recipe)) formats.mlp = DType::e4m3;
   if (is_fp8(recipe.formats.experts, recipe)) formats.experts = DType::e4m3;
+  formats.gradient_blocks = recipe.formats.gradients == "128x128";
   return formats;
 }
 
@@ -24,10 +25,14 @@ bool dispatches_fp8(const Recipe& recipe) {
 
 bool keeps_fp8(const Recipe& recipe) { return is_fp8(recipe.formats.caches, recipe); }
 
-bool uses_fp8(const Recipe& recipe) {
+bool multiplies_fp8(const Recipe& recipe) {
   const ModelFormats f = formats_of(recipe);
-  return f.attention == DType::e4m3 || f.mlp == DType::e4m3 || f.experts == DType::e4m3 ||
-         keeps_fp8(recipe) || dispatches_fp8(recipe) || recipe.parallel.combine_wire == "fp8";
+  return f.attention == DType::e4m3 || f.mlp == DType::e4m3 || f.experts == DType::e4m3;
+}
+
+bool uses_fp8(const Recipe& recipe) {
+  return multiplies_fp8(recipe) || keeps_fp8(recipe) || dispatches_fp8(recipe) ||
+         recipe.parallel.combine_wire == "fp8";
 }
 
 }  // namespace strait

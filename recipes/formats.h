@@ -8,6 +8,7 @@ namespace strait {
 
 ModelFormats formats_of(const Recipe& recipe);
 bool dispatches_fp8(const Recipe& recipe);
+bool multiplies_fp8(const Recipe& recipe);
 // Whether anything at all is FP8.
 bool uses_fp8(const Recipe& recipe);
 // Whether what waits for the backward pass waits in FP8 and E5M6 (Recompute::compact).

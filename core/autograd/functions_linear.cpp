@@ -100,9 +100,16 @@ void add_input_gradient(Context& ctx, const Layer& layer, const GemmOperand& dy,
   gradient.add(ctx, part);
 }
 
+std::vector<int64_t> groups_of(const Layer& layer, const Tensor& dy) {
+  return layer.offsets ? *layer.offsets : std::vector<int64_t>{0, dy.rows()};
+}
+
 GemmOperand gradient_operand(Context& ctx, const Layer& layer, const Tensor& dy) {
   if (!layer.fp8()) return dy;
-  const Fp8Matrix rows = fp8_rows_of(ctx, dy, kGradientScales, Purpose::workspace);
+  const Fp8Matrix rows =
+      layer.weight->gradient_blocks
+          ? fp8_blocks_of(ctx, dy, groups_of(layer, dy), kGradientScales, Purpose::workspace).rows
+          : fp8_rows_of(ctx, dy, kGradientScales, Purpose::workspace);
   require_finite(ctx, "the gradient of the output of ", layer.weight->name);
   return rows;
 }
@@ -114,11 +121,13 @@ void record_weight_gradient(Segment& segment, const Layer& layer, const Tensor& 
   if (!layer.fp8())
     return segment.on_weights(
         [&ctx, layer, dy, x] { weight_gradient(ctx, layer, dy, x.operand(ctx, layer)); });
-  const std::vector<int64_t> all = {0, dy.rows()};
-  const std::vector<int64_t>& offsets = layer.offsets ? *layer.offsets : all;
-  segment.on_weights([&ctx, layer,
-                      dy = fp8_columns_of(ctx, dy, offsets, kGradientScales, layer.purpose()),
-                      x = x.columns(ctx, layer, offsets)] { weight_gradient(ctx, layer, dy, *x); });
+  const std::vector<int64_t> offsets = groups_of(layer, dy);
+  segment.on_weights(
+      [&ctx, layer,
+       dy = layer.weight->gradient_blocks
+                ? fp8_blocks_of(ctx, dy, offsets, kGradientScales, layer.purpose()).columns
+                : fp8_columns_of(ctx, dy, offsets, kGradientScales, layer.purpose()),
+       x = x.columns(ctx, layer, offsets)] { weight_gradient(ctx, layer, dy, *x); });
 }
 
 // y = x W^T (+ residual), with its backward.

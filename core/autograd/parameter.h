@@ -30,9 +30,10 @@ struct Part {
 struct Parameter {
   std::string name;  // of the whole, unique in the model
   std::vector<Part> parts{};
-  Shape shape;                  // [out, in], [experts, out, in], or [size]
-  DType dtype = DType::f32;     // of `weight`
-  DType operands = DType::f32;  // what its products multiply: `dtype`, or e4m3
+  Shape shape;                   // [out, in], [experts, out, in], or [size]
+  DType dtype = DType::f32;      // of `weight`
+  DType operands = DType::f32;   // what its products multiply: `dtype`, or e4m3
+  bool gradient_blocks = false;  // e4m3: scales of its output's gradient for 128x128 each, a study
   Role role = Role::linear;
   Replicas replicas = Replicas::data;
   bool decay = true;  // decoupled weight decay applies

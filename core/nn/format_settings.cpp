@@ -24,6 +24,13 @@ const SettingsTable& table_of(const FormatSettings*) {
        .doc =
            "How the inputs of SwiGLU and attention's output wait for the backward pass. fp8: the "
            "former in FP8, the latter in E5M6."},
+      {.name = "gradients",
+       .value = value_of<&F::gradients>,
+       .choices = {"1x128", "128x128"},
+       .doc =
+           "Tiles of the gradients that FP8 products read, each with a scale: 1x128 (128x1 for "
+           "weight gradients), or, to study what that is for, 128x128, with which the DeepSeek-V3 "
+           "report (appendix B.2) saw a model diverge."},
   };
   return table;
 }

@@ -20,6 +20,7 @@ class Builder {
                 .shape = {out, in},
                 .dtype = model_.compute,
                 .operands = operands,
+                .gradient_blocks = formats_.gradient_blocks,
                 .role = Role::linear});
   }
   Parameter* norm(const std::string& name, int64_t size) {
@@ -37,6 +38,7 @@ class Builder {
                               .shape = {2 * width, hidden},
                               .dtype = model_.compute,
                               .operands = formats_.mlp,
+                              .gradient_blocks = formats_.gradient_blocks,
                               .role = Role::linear});
     return {.gate_up = gate_up, .down = matrix(prefix + ".down_proj", hidden, width, formats_.mlp)};
   }
@@ -72,6 +74,7 @@ class Builder {
                     .shape = {model_.experts.count, out * count, in},
                     .dtype = model_.compute,
                     .operands = formats_.experts,
+                    .gradient_blocks = formats_.gradient_blocks,
                     .role = Role::expert_stack,
                     .replicas = Replicas::expert};
     for (int64_t expert = 0; expert < model_.experts.count; ++expert)

@@ -96,6 +96,7 @@ struct ModelFormats {
   DType attention;  // its projections
   DType mlp;        // dense layers and shared experts
   DType experts;
+  bool gradient_blocks = false;  // see Parameter
 };
 
 // REQUIRES: settings that passed the recipe's checks.

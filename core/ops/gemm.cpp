@@ -40,11 +40,11 @@ void check_operand(const char* op, const char* name, const GemmOperand& operand,
 }
 
 // VDPBF16PS runs at a quarter of the rate of two FP32 FMA units on Intel's cores (measured on
-// Sapphire Rapids), at their rate on AMD's. The results are the same. AMX is for BF16 alone.
+// Sapphire Rapids), at their rate on AMD's. The results are the same. AMX has nothing but pairs.
 cpu::GemmWords words_of(DType compute) {
   if (compute == DType::f32) return cpu::GemmWords::f32;
   const bool amx = cpu::isa() == cpu::Isa::amx, avx512 = amx || cpu::isa() == cpu::Isa::avx512;
-  const bool pairs = (amx && compute == DType::bf16) || (avx512 && !__builtin_cpu_is("intel"));
+  const bool pairs = amx || (avx512 && !__builtin_cpu_is("intel"));
   return pairs ? cpu::GemmWords::bf16_pairs : cpu::GemmWords::bf16_widened;
 }
 

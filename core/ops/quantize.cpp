@@ -256,6 +256,41 @@ Fp8Matrix fp8_columns_of(Context& ctx, const Tensor& x_RC, std::span<const int64
   return q;
 }
 
+Fp8Blocks fp8_blocks_of(Context& ctx, const Tensor& x_RC, std::span<const int64_t> offsets,
+                        const QuantizeSettings& settings, Purpose purpose) {
+  const int64_t rows = x_RC.rows(), cols = x_RC.cols();
+  Fp8Blocks q{
+      empty_fp8(ctx, rows, cols, ScaleLayout::rows_1x128, purpose),
+      empty_fp8_columns(ctx, rows, cols, static_cast<int64_t>(offsets.size()) - 1, purpose)};
+  q.columns.codes_RC = q.rows.codes_RC;
+  const int64_t row_stride = scale_stride(q.rows.layout, rows, cols);
+  const int64_t column_stride = scale_stride(q.columns.layout, rows, cols);
+  int64_t tile = 0;
+  for (size_t g = 1; g < offsets.size(); ++g) {
+    const int64_t first = offsets[g - 1], count = offsets[g] - first;
+    if (count == 0) continue;
+    Fp8Matrix blocks{
+        q.rows.codes_RC.slice_rows(first, count),
+        ctx.empty({num_scales(ScaleLayout::blocks_128x128, count, cols)}, DType::f32, purpose),
+        ScaleLayout::blocks_128x128};
+    quantize_blocks(ctx, x_RC.slice_rows(first, count), settings, blocks);
+    ctx.run(cost_of(0, q.rows.scales, q.columns.scales), [&] {
+      const auto scale = [&](int64_t r, int64_t c) {
+        return blocks.scales.data<float>()[scale_index(blocks.layout, count, cols, r, c)];
+      };
+      for (int64_t c = 0; c < cols; c += kScaleBlock)
+        for (int64_t r = 0; r < count; ++r)
+          q.rows.scales.data<float>()[c / kScaleBlock * row_stride + first + r] = scale(r, c);
+      for (int64_t r = 0; r < count; r += kScaleBlock)
+        for (int64_t c = 0; c < cols; ++c)
+          q.columns.scales.data<float>()[(tile + r / kScaleBlock) * column_stride + c] =
+              scale(r, c);
+    });
+    tile += ceil_div(count, kScaleBlock);
+  }
+  return q;
+}
+
 void dequantize(Context& ctx, const Fp8Matrix& q_RC, Tensor& x_RC) {
   check_matrix("dequantize", "x", x_RC, kAnySize, kAnySize, kActivationTypes);
   check_fp8("dequantize", "q", q_RC, x_RC.rows(), x_RC.cols(), q_RC.layout);

@@ -69,6 +69,14 @@ Fp8Matrix fp8_rows_of(Context& ctx, const Tensor& x_RC, const QuantizeSettings& 
 Fp8Matrix fp8_columns_of(Context& ctx, const Tensor& x_RC, std::span<const int64_t> offsets,
                          const QuantizeSettings& settings, Purpose purpose);
 
+// For studies: a tile's scale is that of a block of 128 x 128, counted from each group's first row.
+// One set of codes in two forms, for products over C and over a group's R.
+struct Fp8Blocks {
+  Fp8Matrix rows, columns;
+};
+Fp8Blocks fp8_blocks_of(Context& ctx, const Tensor& x_RC, std::span<const int64_t> offsets,
+                        const QuantizeSettings& settings, Purpose purpose);
+
 void dequantize(Context& ctx, const Fp8Matrix& q_RC, Tensor& x_RC);
 // quantize_columns of what dequantize gives, in FP32.
 void requantize_columns(Context& ctx, const Fp8Matrix& q_RC, const QuantizeSettings& settings,

@@ -222,6 +222,14 @@ class Sections {
         {role + ": outputs of SwiGLU", again.swiglu ? kAgain : input_text(operands)});
   }
 
+  std::string tiles_of(const Parameter& weight) const {
+    const char *rows = name_of(tiles_.rows), *columns = name_of(tiles_.columns),
+               *blocks = name_of(ScaleLayout::blocks_128x128);
+    return weight.gradient_blocks
+               ? fmt::format(": x {}; dy, weight {}; for dW {}, {}", rows, blocks, columns, blocks)
+               : fmt::format(": x, dy {}; weight {}; for dW {}", rows, blocks, columns);
+  }
+
   Row weights_row(const Role& role) const {
     const Parameter& first = *role.parameters.front();
     for (const Parameter* parameter : role.parameters)
@@ -230,9 +238,7 @@ class Sections {
     const Bucket& bucket = *bucket_of_.at(&first);
     const bool scaled = first.operands == DType::e4m3;
     std::string multiplies = text_of(first.operands);
-    if (scaled)
-      multiplies += fmt::format(": x, dy {}; weight {}; for dW {}", name_of(tiles_.rows),
-                                name_of(ScaleLayout::blocks_128x128), name_of(tiles_.columns));
+    if (scaled) multiplies += tiles_of(first);
     if (role.name == "embedding") multiplies = "looked up";
     const std::string& name = first.parts.front().name;
     return {role.name,

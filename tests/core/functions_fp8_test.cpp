@@ -73,6 +73,18 @@ Fp8Matrix requantised(Context& ctx, const Tensor& x, const std::vector<int64_t>&
   return columns;
 }
 
+// What tiles of 128 x 1 along each group's rows stand for.
+void dequantize_columns(const Fp8Matrix& q, const std::vector<int64_t>& offsets, Tensor& x) {
+  const int64_t cols = x.cols(), stride = scale_stride(q.layout, x.rows(), cols);
+  int64_t tile = 0;
+  for (size_t g = 1; g < offsets.size(); ++g)
+    for (int64_t row = offsets[g - 1]; row < offsets[g]; row += kScaleBlock, ++tile)
+      for (int64_t r = row; r < std::min<int64_t>(row + kScaleBlock, offsets[g]); ++r)
+        for (int64_t c = 0; c < cols; ++c)
+          x.data<float>()[r * cols + c] = E4m3::decode(q.codes_RC.data<uint8_t>()[r * cols + c]) *
+                                          q.scales.data<float>()[tile * stride + c];
+}
+
 enum class X { kept, recomputed };
 
 void check_linear(X how, const std::vector<int64_t>& offsets) {
@@ -104,6 +116,54 @@ void check_linear(X how, const std::vector<int64_t>& offsets) {
 TEST(FunctionsFp8, LinearQuantisesWhatBackwardHasOfX) {
   check_linear(X::kept, {0, kRows});
   check_linear(X::recomputed, {0, kRows});
+}
+
+// Gradients in blocks: dx and dW of the numbers that blocks of each expert's own rows stand for.
+TEST(FunctionsFp8, GradientsInBlocks) {
+  const std::vector<int64_t> offsets = {0, 0, 20, 20, 149, kRows};
+  const auto groups = static_cast<int64_t>(offsets.size()) - 1;
+  Fixture f({groups, kOut, kIn});
+  f.weight.gradient_blocks = true;
+  const Tensor numbers = f.numbers({kRows, kIn}, DType::bf16, 3);
+  const Tensor dy = f.numbers({kRows, kOut}, DType::bf16, 4);
+  std::vector<double> meant;
+  for (int64_t g = 0; g < groups; ++g) {
+    const int64_t first = offsets[static_cast<size_t>(g)];
+    const int64_t rows = offsets[static_cast<size_t>(g) + 1] - first;
+    Fp8Matrix q = empty_fp8(f.ctx, rows, kOut, ScaleLayout::blocks_128x128, Purpose::workspace);
+    Tensor part = f.ctx.empty({rows, kOut}, DType::f32, Purpose::workspace);
+    quantize_blocks(f.ctx, dy.slice_rows(first, rows), kGradientScales, q);
+    dequantize(f.ctx, q, part);
+    for (const double number : read(part)) meant.push_back(number);
+  }
+  const Fp8Blocks blocks = fp8_blocks_of(f.ctx, dy, offsets, kGradientScales, Purpose::workspace);
+  Tensor back = f.ctx.empty(dy.shape(), DType::f32, Purpose::workspace);
+  dequantize(f.ctx, blocks.rows, back);
+  expect_same_bits(read(back), meant, "rows");
+
+  const Tensor dx = f.ctx.empty({kRows, kIn}, DType::f32, Purpose::activations);
+  grouped_linear_input_gradient(f.ctx, blocks.rows, offsets, f.weight.packed, dx);
+  const Tensor dw = f.numbers(f.weight.shape, DType::f32, 2);
+  grouped_linear_weight_gradient(f.ctx, blocks.columns, requantised(f.ctx, numbers, offsets),
+                                 offsets, dw, Accumulate::yes);
+  Segment segment(f.ctx, Mode::training);
+  Var x = segment.result(numbers, DType::f32);
+  const Var y = grouped_linear(segment, x, f.weight,
+                               std::make_shared<const std::vector<int64_t>>(offsets), DType::bf16);
+  segment.finish_forward();
+  segment.backward({{y, f.numbers({kRows, kOut}, DType::bf16, 4)}});
+  expect_same_bits(read(x.gradient->take()), read(dx), "dx");
+  segment.weight_gradients();
+  expect_same_bits(read(f.weight.gradient), read(dw), "dw");
+
+  // dW is that of `meant` in one scale for a column: the same numbers, to FP32's rounding.
+  Tensor wide = tensor_of(f.ctx, dy.shape(), DType::f32, meant);
+  const Tensor plain = f.numbers(f.weight.shape, DType::f32, 2);
+  Tensor x_meant = f.ctx.empty({kRows, kIn}, DType::f32, Purpose::workspace);
+  dequantize_columns(requantised(f.ctx, numbers, offsets), offsets, x_meant);
+  grouped_linear_weight_gradient(f.ctx, wide, x_meant, offsets, plain, Accumulate::yes);
+  const std::vector<double> a = read(dw), b = read(plain);
+  for (size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], 1e-4 * (1 + std::abs(b[i])));
 }
 
 TEST(FunctionsFp8, TilesDoNotStraddleExperts) {

@@ -73,6 +73,14 @@ TEST(Check, RulesBetweenKeys) {
        "of "
        "16 (bf16 has no such rule, section formats sets single roles)",
        "--set train.precision=fp8"},
+      {{"formats.experts=fp8", "model.moe_intermediate_size=24"},
+       "formats.experts: fp8: model.layers.1.mlp.experts.down is 32 x 24; both must be multiples "
+       "of "
+       "16 (bf16 has no such rule, section formats sets single roles)",
+       "--set formats.experts=fp8"},
+      {{"formats.gradients=128x128"},
+       "formats.gradients: 128x128 needs layers that multiply fp8",
+       "--set formats.gradients=128x128"},
       {{"formats.experts=fp8", "train.precision=fp32"},
        "formats.experts: fp8 needs train.precision bf16 or fp8, it is fp32",
        "--set formats.experts=fp8"},

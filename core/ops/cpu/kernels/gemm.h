@@ -9,8 +9,7 @@
 // fuse. AMX sums BF16 32 steps at a time: see gemm_amx.inc.
 //
 // FP8 operands are codes with scales: a chunk is 128 steps, its sum of products of codes (exact in
-// BF16) is multiplied by the chunk's two scales on its way to C. AMX has no path of its own for
-// them yet; it runs AVX512's.
+// BF16) is multiplied by the chunk's two scales on its way to C.
 #pragma once
 
 #include "core/ops/cpu/kernels/declare.h"

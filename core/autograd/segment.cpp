@@ -5,7 +5,10 @@
 namespace strait {
 
 const Tensor& Value::get() {
-  if (!tensor_.defined() && recipe_) tensor_ = recipe_();
+  if (!tensor_.defined() && recipe_) {
+    tensor_ = recipe_();
+    if (dropped_) recipe_ = nullptr;  // and what it reads
+  }
   STRAIT_CHECK(tensor_.defined(), "value was dropped and has no recipe");
   return tensor_;
 }

@@ -45,7 +45,7 @@ class Value {
       : rows_(std::make_shared<const Fp8Matrix>(rows)),
         recipe_(std::move(decode)),
         keeps_rows_(true) {}
-  // The tensor; recomputed when it was dropped.
+  // The tensor; recomputed, once, when it was dropped.
   const Tensor& get();
   void set_recipe(std::function<Tensor()> recipe) { recipe_ = std::move(recipe); }
   bool has_recipe() const { return recipe_ != nullptr; }
@@ -55,6 +55,7 @@ class Value {
     if (!recipe_) return;
     tensor_ = {};
     if (!keeps_rows_) rows_ = nullptr;
+    dropped_ = true;
   }
   // The tensor in FP8, made once for all the products that read it: in tiles of 1 x 128, kept as
   // long as the tensor is; in tiles of 128 x 1 along each group's rows, kept by who asked for it.
@@ -68,6 +69,7 @@ class Value {
   std::weak_ptr<const Fp8Matrix> columns_;
   std::function<Tensor()> recipe_;
   bool keeps_rows_ = false;
+  bool dropped_ = false;
 };
 
 // The gradient of a value: the sum of what its consumers add, in one dtype. A value with several

@@ -104,6 +104,8 @@ Tensor attention_input_gradient(AttentionPhase& phase, Tensor d_residual, std::v
   for (Tensor& part : d_x) seeds.emplace_back(phase.x, std::move(part));
   if (d_gate_weights.defined()) seeds.emplace_back(phase.gate_weights, std::move(d_gate_weights));
   phase.segment->backward(std::move(seeds));
+  for (Var* var : {&phase.hidden, &phase.residual, &phase.x, &phase.gate_weights})
+    var->value.reset();
   return phase.hidden.gradient->take();
 }
 
@@ -118,6 +120,7 @@ MlpPhase mlp_forward(const LayerContext& run, const MlpParameters& p, std::share
 
 Tensor mlp_input_gradient(MlpPhase& phase, const Tensor& d_y) {
   phase.segment->backward({{phase.y, d_y}});
+  phase.x.value.reset();
   return phase.x.gradient->take();
 }
 
@@ -142,6 +145,7 @@ ExpertsPhase experts_forward(const LayerContext& run, const LayerParameters& lay
 
 ExpertsGradient experts_input_gradient(ExpertsPhase& phase, const Tensor& d_sums) {
   phase.segment->backward({{phase.sums, d_sums}});
+  phase.rows.value.reset();
   return {phase.rows.gradient->take(), phase.pair_weights.gradient->take()};
 }
 

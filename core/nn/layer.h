@@ -7,6 +7,7 @@
 //   shared:    x -> shared experts' output [T, H]            (a dense layer's MLP likewise)
 //   experts:   token rows [U, H], weights of the pairs [R] -> per token row, the sum over this
 //   rank's experts [U, H]
+// After an input gradient a phase holds what its weight gradients read, and no more.
 // The residual stream and all sums into it are FP32; x and the outputs of MLPs have the compute
 // dtype. Source: DeepSeek-V3 report, sections 2.1 and 3.2; design of the split: zero-bubble
 // pipelines, arXiv 2401.10241.

@@ -125,7 +125,7 @@ std::map<PhaseKey, PhaseWork> run_phases(EngineSettings settings, int64_t expert
 // carry a scale for every 128 channels, and rows on their way back are BF16. Source: DeepSeek-V3
 // report, section 3.3.3.
 std::map<std::pair<Kind, Pass>, ExchangeBytes> exchange_bytes(const StepCostSettings& settings) {
-  const bool fp8 = settings.precision == Precision::fp8;
+  const bool fp8 = settings.precision == Precision::fp8 && settings.engine.fp8_dispatch;
   const double hidden = static_cast<double>(settings.engine.model.hidden_size);
   const double compute = hidden * static_cast<double>(size_of(settings.engine.formats.compute));
   const double back = hidden * static_cast<double>(size_of(settings.engine.combine_wire));
@@ -143,6 +143,8 @@ ModelWork measure_step(const StepCostSettings& settings) {
   const ModelSettings& model = engine.model;
   STRAIT_CHECK((settings.precision == Precision::fp32) == (engine.formats.compute == DType::f32),
                "the engine computes in BF16 for precisions bf16 and fp8");
+  const bool fp8 = settings.precision == Precision::fp8;
+  STRAIT_CHECK(!fp8 || uses_fp8(engine), "precision fp8 of an engine that computes in BF16");
   ModelWork work;
   work.precision = settings.precision;
   work.tokens = engine.micro_batch * engine.sequence_length;
@@ -150,9 +152,11 @@ ModelWork measure_step(const StepCostSettings& settings) {
   work.hidden_size = model.hidden_size;
   work.moments_bytes = static_cast<int64_t>(size_of(engine.optimizer.moments()));
   EngineSettings measured = engine;
-  measured.formats = engine.formats.compute;  // to_fp8 says what FP8 changes
-  measured.recompute.compact = measured.fp8_dispatch = false;
   measured.exchange = settings.two_tier ? "two_tier" : "flat";
+  std::map<PhaseKey, PhaseWork> in_fp8;
+  if (fp8) in_fp8 = run_phases(measured, settings.expert, settings.ranks_per_node);
+  measured.formats = engine.formats.compute;
+  measured.recompute.compact = measured.fp8_dispatch = false;
   work.phases = run_phases(measured, settings.expert, settings.ranks_per_node);
   work.num_hidden_layers = static_cast<int>(model.num_hidden_layers);
   work.like = like_layers(model);
@@ -172,7 +176,11 @@ ModelWork measure_step(const StepCostSettings& settings) {
   // The residual stream goes from stage to stage as it is (launch/engine).
   work.message_row_bytes =
       static_cast<double>(model.hidden_size) * static_cast<double>(size_of(kHiddenDType));
-  if (settings.precision == Precision::fp8) to_fp8(work, engine);
+  if (fp8) {
+    ops_to_fp8(work, engine);
+    for (const auto& [key, phase] : in_fp8)
+      work.phases[key].left = phase.left, work.phases[key].peak = phase.peak;
+  }
   return work;
 }
 

@@ -14,8 +14,8 @@ namespace strait {
 
 struct StepCostSettings {
   EngineSettings engine;  // model, optimizer, sequence length, micro-batch, recomputation, wires
-  // fp8: the engine's BF16 step with the linear layers in FP8, quantised by fused kernels as a GPU
-  // would (fp8_work.h), not as `formats` and the CPU's ops have it.
+  // fp8: memory as the engine has it, ops as a GPU's fused kernels would (fp8_work.h). bf16: as if
+  // the engine's formats said so.
   Precision precision = Precision::bf16;
   int64_t expert = 1;  // ranks of an expert group
   int64_t ranks_per_node = 1;

@@ -5,11 +5,13 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "core/ops/quantize.h"
 #include "launch/engine/engine_settings.h"
 #include "launch/plan/stage_cut.h"
 #include "launch/trainer/report.h"
 #include "launch/trainer/trainable.h"
 #include "recipes/batch_ramp.h"
+#include "recipes/formats.h"
 
 namespace strait {
 namespace {
@@ -35,6 +37,33 @@ std::string by_purpose(const MemoryUse& use) {
   for (int purpose = 0; purpose < kNumPurposes; ++purpose)
     text += fmt::format("\"{}\":{},", purpose_name(purpose), of(use, purpose));
   return fmt::format("{{{}\"total\":{}}}", text, use.total());
+}
+
+Recipe in_bf16(Recipe recipe) {
+  recipe.train.precision = "bf16";
+  recipe.formats = {};
+  for (std::string* wire : {&recipe.parallel.dispatch_wire, &recipe.parallel.combine_wire})
+    if (*wire == "fp8") *wire = "auto";
+  return recipe;
+}
+
+// Bytes of a row that goes to another rank's experts and comes back, in forward and in backward.
+int64_t exchange_bytes(const Recipe& recipe) {
+  const EngineSettings settings = engine_settings(recipe, Mesh(1, 1, 1), 1);
+  const int64_t hidden = recipe.model.hidden_size;
+  const auto row = [&](bool fp8, DType otherwise) {
+    return fp8 ? fp8_wire_words(hidden) * 4 : hidden * static_cast<int64_t>(size_of(otherwise));
+  };
+  return row(settings.fp8_dispatch, settings.formats.compute) +
+         row(settings.fp8_sums, settings.combine_wire) +
+         row(settings.fp8_dispatch, settings.combine_wire) + row(false, settings.combine_wire);
+}
+
+std::string exchange_text(const Recipe& recipe) {
+  if (!uses_fp8(recipe) || recipe.parallel.expert == 1) return "";
+  return fmt::format(
+      "\nexchange    a row to another rank's experts and back, twice: {} B (all in BF16: {} B)",
+      exchange_bytes(recipe), exchange_bytes(in_bf16(recipe)));
 }
 
 }  // namespace
@@ -79,6 +108,10 @@ Prediction predict(const Recipe& recipe, int64_t ranks) {
     if (prediction.memory.back().total() > prediction.fullest_memory().total())
       prediction.fullest = position;
   }
+  if (uses_fp8(recipe))
+    prediction.fullest_in_bf16 =
+        predict_memory(in_bf16(recipe), mesh, mesh.rank_at({.pipeline = prediction.fullest}),
+                       static_cast<int>(recipe.train.threads), {});
   return prediction;
 }
 
@@ -102,20 +135,26 @@ std::string to_table(const Recipe& recipe, const Prediction& p) {
   text += fmt::format(
       "memory of one rank{} at the peak of a step, expert load even (predicted):\n",
       p.memory.size() > 1 ? fmt::format(" of position {}, which has most,", p.fullest) : "");
+  const auto line = [&](const char* name, int64_t bytes, int64_t bytes_in_bf16) {
+    return fmt::format(
+        "  {:<16}{:>14}{}", name, bytes_text(static_cast<double>(bytes)),
+        p.fullest_in_bf16 ? fmt::format("{:>14}", bytes_text(double(bytes_in_bf16))) : "");
+  };
+  const MemoryUse other = p.fullest_in_bf16.value_or(MemoryUse{});
+  if (p.fullest_in_bf16) text += fmt::format("{:>32}{:>14}\n", "as set", "all in BF16");
   for (int purpose = 0; purpose < kNumPurposes; ++purpose)
-    text += fmt::format("  {:<16}{:>14}\n", purpose_name(purpose),
-                        bytes_text(static_cast<double>(of(memory, purpose))));
-  return text +
-         fmt::format("  {:<16}{:>14}", "total", bytes_text(static_cast<double>(memory.total())));
+    text += line(purpose_name(purpose), of(memory, purpose), of(other, purpose)) + "\n";
+  return text + line("total", memory.total(), other.total()) + exchange_text(recipe);
 }
 
 std::string to_json(const Recipe& recipe, const Prediction& p) {
   return fmt::format(
       R"({{"kind":"dry_run","ranks":{},"expert":{},"parameters":{},"active_parameters":{},"mtp_parameters":{},)"
-      R"("flops_per_token":{},"tokens":{:.0f},"memory_bytes":{}}})",
+      R"("flops_per_token":{},"tokens":{:.0f},"memory_bytes":{}{}}})",
       p.ranks, recipe.parallel.expert, p.parameters.total, p.parameters.active,
       p.parameters.mtp_total, p.flops_per_token, tokens_of_run(recipe.train),
-      by_purpose(p.fullest_memory()));
+      by_purpose(p.fullest_memory()),
+      p.fullest_in_bf16 ? ",\"bf16_memory_bytes\":" + by_purpose(*p.fullest_in_bf16) : "");
 }
 
 MeasuredMemory measure_memory(const Memory& memory, int64_t rss_start_bytes) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,8 @@ struct Prediction {
   // At the peak of a step, with expert load even: of a rank of each pipeline position.
   std::vector<MemoryUse> memory{};
   int fullest = 0;  // position
+  // Of that rank if the recipe, which uses FP8, did not.
+  std::optional<MemoryUse> fullest_in_bf16{};
   const MemoryUse& fullest_memory() const { return memory[static_cast<size_t>(fullest)]; }
 };
 // Errors: RecipeError when the layout does not fit (check_layout).

@@ -418,6 +418,7 @@ void ExpertExchange::take_weight_gradients(Tensor& d_weights_TK) {
           scalars.data<float>()[pair];
   });
   send_scalars_ = recv_scalars_ = {};
+  x_ = nullptr;  // the last one to read it
 }
 
 ExpertExchange::Returned ExpertExchange::take_returned(Context& ctx) {

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include "launch/engine/engine_settings.h"
-#include "launch/plan/fp8_work.h"
 #include "recipes/recipe.h"
 
 namespace strait {
@@ -106,33 +105,38 @@ TEST(StepCosts, WhatForwardKeepsBackwardFrees) {
   }
 }
 
-int64_t bytes_after_input_gradient(const ModelWork& work, Kind kind, int layer) {
-  return work.phase(kind, layer, Pass::forward).left.total() +
-         work.phase(kind, layer, Pass::input_gradient).left.total();
+// What a layer's forward, and its input gradient after it, leave behind.
+double left_by_layer(const ModelWork& work, Purpose purpose, bool after_backward) {
+  int64_t bytes = 0;
+  for (const Kind kind : {Kind::attention, Kind::shared, Kind::experts, Kind::combine})
+    for (const Pass pass : {Pass::forward, Pass::input_gradient})
+      if (pass == Pass::forward || after_backward)
+        bytes += work.phase(kind, 10, pass).left.bytes[static_cast<size_t>(purpose)];
+  return static_cast<double>(bytes);
 }
 
-// What FP8 saves, against what is known to be kept: 4,096 tokens, 32,768 pairs.
+// What FP8 keeps of a layer, against what is known: 4,096 tokens, 32,768 pairs.
 TEST(StepCosts, Fp8KeepsCodesOfLinearInputs) {
   const ModelWork bf16 = measure_step(v3(Precision::bf16)), fp8 = measure_step(v3(Precision::fp8));
-  const auto saved = [&](Kind kind, bool after_backward) {
-    const auto left = [&](const ModelWork& work) {
-      return after_backward ? bytes_after_input_gradient(work, kind, 10)
-                            : work.phase(kind, 10, Pass::forward).left.total();
-    };
-    return double(left(bf16) - left(fp8));
+  const auto saved = [&](Purpose purpose) {
+    return left_by_layer(bf16, purpose, false) - left_by_layer(fp8, purpose, false);
   };
   const double less = 2 - (1 + 4.0 / 128), tokens = 4096, pairs = 8 * tokens;
-  EXPECT_NEAR(saved(Kind::shared, false), less * tokens * 4096, 2);
   const double rows = tokens * bf16.ranks_of_token * 7168;
-  EXPECT_NEAR(saved(Kind::experts, false), less * (rows + pairs * 4096), 4e3);
-  EXPECT_NEAR(saved(Kind::experts, true), less * (rows + pairs * (4096 + 4096 + 7168)), 4e3);
-  const double output = (2 - (1.5 + 4.0 / 128)) * tokens * 16384;
-  EXPECT_NEAR(saved(Kind::attention, false), output, 2);
-  // Attention's output, the two latents, and the gradients of what the five projections made;
-  // o_proj's is FP32.
-  const double bf16_elements = 1536 + 512 + 24576 + 32768 + 1536 + 576;
-  EXPECT_NEAR(saved(Kind::attention, true),
-              output + tokens * (less * bf16_elements + (less + 2) * 7168), 4e3);
+  // Forward: token rows and SwiGLU's inputs in FP8, attention's output in E5M6.
+  EXPECT_NEAR(saved(Purpose::routed), less * (rows + pairs * 4096), 4e3);
+  EXPECT_NEAR(saved(Purpose::activations),
+              (2 - (1.5 + 4.0 / 128)) * tokens * 16384 + less * tokens * 4096, 2);
+  // Then the operands of weight gradients, in tiles of 128 x 1, and nothing else but what the
+  // router's reads: its input in BF16 and the gradient of its logits.
+  const auto columns = [](double count, double groups, double channels) {
+    return channels * (count + 4 * (count / 128 + groups));
+  };
+  const double of_attention = 7168 + 1536 + 512 + 16384 + 1536 + 576 + 24576 + 32768 + 7168;
+  const double of_experts = 7168 + 4096 + 2048 + 7168;
+  EXPECT_NEAR(left_by_layer(fp8, Purpose::activations, true),
+              columns(tokens, 1, of_attention + of_experts) + tokens * (7168 * 2 + 256 * 4), 5e5);
+  EXPECT_NEAR(left_by_layer(fp8, Purpose::routed, true), columns(pairs, 4, of_experts), 2e6);
 }
 
 TEST(StepCosts, Fp8RunsLinearLayersInFp8AndNothingElse) {

@@ -48,6 +48,12 @@ Step composed(const EngineSettings& engine, Precision precision, const Schedule&
   return step;
 }
 
+Precision precision_of(const Recipe& recipe) {
+  return recipe.train.precision == "fp32"   ? Precision::fp32
+         : recipe.train.precision == "bf16" ? Precision::bf16
+                                            : Precision::fp8;
+}
+
 MemoryUse on_one_position(const Recipe& recipe, int64_t ranks) {
   const int64_t expert = recipe.parallel.expert;
   const EngineSettings engine =
@@ -55,8 +61,7 @@ MemoryUse on_one_position(const Recipe& recipe, int64_t ranks) {
   const int layers =
       static_cast<int>(recipe.model.num_hidden_layers + recipe.model.num_nextn_predict_layers);
   const Step step =
-      composed(engine, engine.formats.compute == DType::f32 ? Precision::fp32 : Precision::bf16,
-               schedule_1f1b({.microbatches = 2}),
+      composed(engine, precision_of(recipe), schedule_1f1b({.microbatches = 2}),
                {{.end_layer = layers, .embeds = true, .has_head = true}}, ranks, expert);
   return peak_memory(step.work, lower_step(step.shape, step.schedule, true).front());
 }
@@ -66,23 +71,34 @@ MemoryUse on_one_position(const Recipe& recipe, int64_t ranks) {
 TEST(StepMemory, AgreesWithTheWholeModelOnMeta) {
   for (const std::string name : {"quickstart", "bench"}) {
     for (const int64_t expert : {1, 2, 4}) {
-      for (const char* precision : {"bf16", "fp32"}) {
+      for (const std::string precision : {"bf16", "fp32", "fp8"}) {
         for (const char* recompute : {"[]", "[norms, mla_up, swiglu]"}) {
-          const Recipe recipe = load_recipe(STRAIT_SOURCE_DIR "/recipes/" + name + ".yaml",
-                                            {"parallel.expert=" + std::to_string(expert),
-                                             std::string("train.precision=") + precision,
-                                             std::string("train.recompute=") + recompute});
+          const Recipe recipe = load_recipe(
+              STRAIT_SOURCE_DIR "/recipes/" + name + ".yaml",
+              {"parallel.expert=" + std::to_string(expert), "train.precision=" + precision,
+               std::string("train.recompute=") + recompute});
           const std::string text =
               name + " " + std::to_string(expert) + " " + precision + " " + recompute;
           const MemoryUse whole = predict(recipe, 4).memory.front(),
                           parts = on_one_position(recipe, 4);
-          EXPECT_NEAR(double(parts.total()), double(whole.total()), 0.01 * double(whole.total()))
-              << text;
+          // A GPU keeps the codes of weights that it multiplies, made from gathered ones; the CPU
+          // keeps the weights, and packs what the codes stand for.
+          const auto differs = [&](Purpose purpose) {
+            return precision == "fp8" &&
+                   (purpose == Purpose::weights || purpose == Purpose::packed_weights ||
+                    purpose == Purpose::communication);
+          };
+          if (precision != "fp8") {
+            EXPECT_NEAR(double(parts.total()), double(whole.total()), 0.01 * double(whole.total()))
+                << text;
+          }
           // The RoPE table, the routing's counters and where exactly shards end are left out.
-          for (int p = 0; p < kNumPurposes; ++p)
+          for (int p = 0; p < kNumPurposes; ++p) {
+            if (differs(Purpose(p))) continue;
             EXPECT_NEAR(double(parts.bytes[size_t(p)]), double(whole.bytes[size_t(p)]),
                         0.005 * double(whole.total()))
                 << text << ": " << name_of(Purpose(p));
+          }
         }
       }
     }

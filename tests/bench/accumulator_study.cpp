@@ -51,8 +51,8 @@ const Data kData[] = {
 
 // [rows, K] in FP8: of row r, scales[r * row_stride + tile * tile_stride].
 struct Operand {
-  std::vector<uint8_t> codes;
-  std::vector<float> scales;
+  std::vector<uint8_t> codes{};
+  std::vector<float> scales{};
   int64_t k = 0, rows_per_scale = 1, row_stride = 0, tile_stride = 0;
 
   ModelScales scales_of(int64_t row) const {

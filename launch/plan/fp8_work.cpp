@@ -1,6 +1,5 @@
 #include "launch/plan/fp8_work.h"
 
-#include <cmath>
 #include <set>
 
 namespace strait {
@@ -101,6 +100,7 @@ class Converter {
       if (op.cost.op_class == OpClass::linear && !is_router(key_, op) &&
           (forward || projection == nullptr))
         projection = &op.cost.gemm;
+    STRAIT_CHECK(projection != nullptr, "attention has a projection after it");
     const double elements =
         double(projection->rows) * double(forward ? projection->in : projection->out);
     result.push_back(moving(elements * (forward ? kE5M6Bytes : kE5M6Bytes + 2)));

@@ -20,7 +20,6 @@ class Builder {
                 .shape = {out, in},
                 .dtype = model_.compute,
                 .operands = operands,
-                .gradient_blocks = formats_.gradient_blocks,
                 .role = Role::linear});
   }
   Parameter* norm(const std::string& name, int64_t size) {
@@ -38,7 +37,6 @@ class Builder {
                               .shape = {2 * width, hidden},
                               .dtype = model_.compute,
                               .operands = formats_.mlp,
-                              .gradient_blocks = formats_.gradient_blocks,
                               .role = Role::linear});
     return {.gate_up = gate_up, .down = matrix(prefix + ".down_proj", hidden, width, formats_.mlp)};
   }
@@ -74,7 +72,6 @@ class Builder {
                     .shape = {model_.experts.count, out * count, in},
                     .dtype = model_.compute,
                     .operands = formats_.experts,
-                    .gradient_blocks = formats_.gradient_blocks,
                     .role = Role::expert_stack,
                     .replicas = Replicas::expert};
     for (int64_t expert = 0; expert < model_.experts.count; ++expert)
@@ -132,6 +129,7 @@ class Builder {
     }
   }
   Parameter* add(Parameter parameter) {
+    parameter.gradient_blocks = formats_.gradient_blocks;
     model_.parameters.push_back(std::make_unique<Parameter>(std::move(parameter)));
     return model_.parameters.back().get();
   }

@@ -259,10 +259,10 @@ Fp8Matrix fp8_columns_of(Context& ctx, const Tensor& x_RC, std::span<const int64
 Fp8Blocks fp8_blocks_of(Context& ctx, const Tensor& x_RC, std::span<const int64_t> offsets,
                         const QuantizeSettings& settings, Purpose purpose) {
   const int64_t rows = x_RC.rows(), cols = x_RC.cols();
-  Fp8Blocks q{
-      empty_fp8(ctx, rows, cols, ScaleLayout::rows_1x128, purpose),
-      empty_fp8_columns(ctx, rows, cols, static_cast<int64_t>(offsets.size()) - 1, purpose)};
-  q.columns.codes_RC = q.rows.codes_RC;
+  Fp8Blocks q;
+  q.columns = empty_fp8_columns(ctx, rows, cols, static_cast<int64_t>(offsets.size()) - 1, purpose);
+  q.rows = {q.columns.codes_RC,
+            ctx.empty({num_scales(ScaleLayout::rows_1x128, rows, cols)}, DType::f32, purpose)};
   const int64_t row_stride = scale_stride(q.rows.layout, rows, cols);
   const int64_t column_stride = scale_stride(q.columns.layout, rows, cols);
   int64_t tile = 0;

@@ -117,12 +117,6 @@ class Converter {
 
 }  // namespace
 
-bool uses_fp8(const EngineSettings& settings) {
-  const ModelFormats& f = settings.formats;
-  return f.attention == DType::e4m3 || f.mlp == DType::e4m3 || f.experts == DType::e4m3 ||
-         settings.recompute.compact || settings.fp8_dispatch;
-}
-
 void ops_to_fp8(ModelWork& work, const EngineSettings& settings) {
   std::set<int> moe_layers;
   for (const auto& [key, phase] : work.phases)

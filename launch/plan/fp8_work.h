@@ -16,8 +16,6 @@ namespace strait {
 inline constexpr double kFp8Bytes = 1 + 4.0 / 128;  // of one element, with its tile's FP32 scale
 inline constexpr double kE5M6Bytes = 1.5 + 4.0 / 128;
 
-bool uses_fp8(const EngineSettings& settings);
-
 // REQUIRES: `work` was measured in BF16 with these settings.
 void ops_to_fp8(ModelWork& work, const EngineSettings& settings);
 

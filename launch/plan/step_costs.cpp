@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "core/ops/quantize.h"
 #include "launch/plan/fp8_work.h"
 #include "parallel/expert/expected_route.h"
 
@@ -121,22 +122,21 @@ std::map<PhaseKey, PhaseWork> run_phases(EngineSettings settings, int64_t expert
   return recorder.finish();
 }
 
-// Wire formats as in parallel/expert/expert_exchange.h; in FP8, rows on their way to the experts
-// carry a scale for every 128 channels, and rows on their way back are BF16. Source: DeepSeek-V3
-// report, section 3.3.3.
-std::map<std::pair<Kind, Pass>, ExchangeBytes> exchange_bytes(const StepCostSettings& settings) {
-  const bool fp8 = settings.precision == Precision::fp8 && settings.engine.fp8_dispatch;
-  const double hidden = static_cast<double>(settings.engine.model.hidden_size);
-  const double compute = hidden * static_cast<double>(size_of(settings.engine.formats.compute));
-  const double back = hidden * static_cast<double>(size_of(settings.engine.combine_wire));
-  const double there = hidden * kFp8Bytes;
-  return {{{Kind::dispatch, Pass::forward}, {(fp8 ? there : compute) + 4, 8}},
-          {{Kind::combine, Pass::forward}, {settings.engine.fp8_sums ? there : back, 0}},
-          {{Kind::combine, Pass::input_gradient}, {fp8 ? there : back, 0}},
-          {{Kind::dispatch, Pass::input_gradient}, {back, 4}}};
-}
-
 }  // namespace
+
+std::map<std::pair<Kind, Pass>, ExchangeBytes> exchange_bytes(const EngineSettings& settings,
+                                                              bool fp8_dispatch) {
+  const int64_t hidden = settings.model.hidden_size;
+  const auto row = [&](bool fp8, DType otherwise) {
+    return static_cast<double>(fp8 ? fp8_wire_words(hidden) * 4
+                                   : hidden * static_cast<int64_t>(size_of(otherwise)));
+  };
+  const DType back = settings.combine_wire;
+  return {{{Kind::dispatch, Pass::forward}, {row(fp8_dispatch, settings.formats.compute) + 4, 8}},
+          {{Kind::combine, Pass::forward}, {row(settings.fp8_sums, back), 0}},
+          {{Kind::combine, Pass::input_gradient}, {row(fp8_dispatch, back), 0}},
+          {{Kind::dispatch, Pass::input_gradient}, {row(false, back), 4}}};
+}
 
 ModelWork measure_step(const StepCostSettings& settings) {
   const EngineSettings& engine = settings.engine;
@@ -144,7 +144,6 @@ ModelWork measure_step(const StepCostSettings& settings) {
   STRAIT_CHECK((settings.precision == Precision::fp32) == (engine.formats.compute == DType::f32),
                "the engine computes in BF16 for precisions bf16 and fp8");
   const bool fp8 = settings.precision == Precision::fp8;
-  STRAIT_CHECK(!fp8 || uses_fp8(engine), "precision fp8 of an engine that computes in BF16");
   ModelWork work;
   work.precision = settings.precision;
   work.tokens = engine.micro_batch * engine.sequence_length;
@@ -172,7 +171,7 @@ ModelWork measure_step(const StepCostSettings& settings) {
   }
   work.two_tier = settings.two_tier;
   work.exchange_chunks = engine.exchange_chunks;
-  work.exchanges = exchange_bytes(settings);
+  work.exchanges = exchange_bytes(engine, fp8 && engine.fp8_dispatch);
   // The residual stream goes from stage to stage as it is (launch/engine).
   work.message_row_bytes =
       static_cast<double>(model.hidden_size) * static_cast<double>(size_of(kHiddenDType));

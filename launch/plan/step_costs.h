@@ -27,6 +27,11 @@ struct StepCostSettings {
 // (step_buckets.h). REQUIRES: a model and an expert-parallel size that passed the recipe's checks.
 ModelWork measure_step(const StepCostSettings& settings);
 
+// Of one MoE layer. Wire formats as in parallel/expert/expert_exchange.h; `fp8_dispatch`: of the
+// rows on their way to the experts, and their gradients.
+std::map<std::pair<Kind, Pass>, ExchangeBytes> exchange_bytes(const EngineSettings& settings,
+                                                              bool fp8_dispatch);
+
 // For EngineSettings::head_chunk_tokens. Each chunk reads and writes the head's FP32 weight
 // gradient once, 8 bytes for 2 FLOPs a token: the least power of two, 512 or more, at which that
 // takes no longer than the arithmetic at its peak.

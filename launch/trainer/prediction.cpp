@@ -5,9 +5,9 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "core/ops/quantize.h"
 #include "launch/engine/engine_settings.h"
 #include "launch/plan/stage_cut.h"
+#include "launch/plan/step_costs.h"
 #include "launch/trainer/report.h"
 #include "launch/trainer/trainable.h"
 #include "recipes/batch_ramp.h"
@@ -48,22 +48,18 @@ Recipe in_bf16(Recipe recipe) {
 }
 
 // Bytes of a row that goes to another rank's experts and comes back, in forward and in backward.
-int64_t exchange_bytes(const Recipe& recipe) {
+double row_bytes(const Recipe& recipe) {
   const EngineSettings settings = engine_settings(recipe, Mesh(1, 1, 1), 1);
-  const int64_t hidden = recipe.model.hidden_size;
-  const auto row = [&](bool fp8, DType otherwise) {
-    return fp8 ? fp8_wire_words(hidden) * 4 : hidden * static_cast<int64_t>(size_of(otherwise));
-  };
-  return row(settings.fp8_dispatch, settings.formats.compute) +
-         row(settings.fp8_sums, settings.combine_wire) +
-         row(settings.fp8_dispatch, settings.combine_wire) + row(false, settings.combine_wire);
+  double sum = 0;
+  for (const auto& [key, bytes] : exchange_bytes(settings, settings.fp8_dispatch)) sum += bytes.row;
+  return sum;
 }
 
 std::string exchange_text(const Recipe& recipe) {
   if (!uses_fp8(recipe) || recipe.parallel.expert == 1) return "";
   return fmt::format(
       "\nexchange    a row to another rank's experts and back, twice: {} B (all in BF16: {} B)",
-      exchange_bytes(recipe), exchange_bytes(in_bf16(recipe)));
+      row_bytes(recipe), row_bytes(in_bf16(recipe)));
 }
 
 }  // namespace
